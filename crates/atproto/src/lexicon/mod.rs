@@ -1,0 +1,1 @@
+//! Validation of records against their lexicons.

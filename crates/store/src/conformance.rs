@@ -1,0 +1,1 @@
+//! The promises every engine keeps, as one suite.

@@ -1,0 +1,30 @@
+//! The one door to disk: tables, rows, and three verbs over them.
+//!
+//! A [`Table`] is a value that describes the shape of its rows. A [`Key`] is a partition and a position inside it; both
+//! are byte strings that sort as they read. The verbs are [`Store::get`] (by keys, answered in the order asked),
+//! [`Store::scan`] (one partition, in order) and [`Store::apply`] (one batch, atomic inside a partition in every
+//! engine). There is no fourth way to reach a row, and none of the three has an unbounded form.
+//!
+//! What does not live here: anything that knows what a like is. Columns are bytes with an order.
+
+mod batch;
+mod cache;
+mod error;
+mod key;
+mod scan;
+mod store;
+mod table;
+mod view;
+mod writer;
+
+pub mod conformance;
+pub mod engine;
+
+pub use batch::{Batch, Change};
+pub use error::{Error, Result};
+pub use key::{Key, KeyBuilder, Partition};
+pub use scan::{Page, Row, Scan};
+pub use store::{Config, Figures, Store};
+pub use table::{Cache, Column, Kind, Table};
+pub use view::View;
+pub use writer::{Done, Writer, WriterConfig};
