@@ -52,9 +52,11 @@ fn files(proto: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let descriptor = compiler.include_source_info(false).encode_file_descriptor_set();
 
     let mut out = BTreeMap::new();
-    out.insert("rpcs.rs".to_owned(), rpcs(&commented)?.into_bytes());
     out.insert("descriptor.bin".to_owned(), descriptor);
-    for (package, code) in messages(commented)? {
+    let messages = messages(commented.clone())?;
+    let bsky = messages.get("bsky").context("no message of package bsky")?;
+    out.insert("rpcs.rs".to_owned(), rpcs(&commented, bsky)?.into_bytes());
+    for (package, code) in messages {
         out.insert(format!("{package}.rs"), format!("{HEADER}{code}").into_bytes());
     }
     Ok(out)
@@ -95,8 +97,17 @@ fn unmap_verified_by(set: &mut FileDescriptorSet) -> Result<()> {
     Ok(())
 }
 
-/// The table of methods, as a constant and as a macro.
-fn rpcs(set: &FileDescriptorSet) -> Result<String> {
+/// The table of methods, as a constant and as a macro. `code` is the generated code of the messages.
+fn rpcs(set: &FileDescriptorSet, code: &str) -> Result<String> {
+    // The generator turns acronyms into words (`ByURIRequest` becomes `ByUriRequest`); the wire does not.
+    let mut types = BTreeMap::new();
+    for line in code.lines() {
+        if let Some(rest) = line.strip_prefix("pub struct ") {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            types.insert(name.to_ascii_lowercase(), name);
+        }
+    }
+    let rust = |name: &str| types.get(&name.to_ascii_lowercase()).with_context(|| format!("no type was generated for {name}"));
     let service = set
         .file
         .iter()
@@ -111,12 +122,13 @@ fn rpcs(set: &FileDescriptorSet) -> Result<String> {
         ensure!(!method.client_streaming() && !method.server_streaming(), "{} is not unary", method.name());
         let (name, input, output) = (method.name(), local(method.input_type())?, local(method.output_type())?);
         writeln!(table, "    (\"{name}\", \"{input}\", \"{output}\"),")?;
-        writeln!(calls, "            {name}: $crate::{input} => $crate::{output};")?;
+        writeln!(calls, "            {name}: $crate::{} => $crate::{};", rust(&input)?, rust(&output)?)?;
     }
     let count = service.method.len();
     Ok(format!(
         "{HEADER}
-/// Every method of `bsky.Service`, in the order of `proto/service.proto`: name, request, response.
+/// Every method of `bsky.Service`, in the order of `proto/service.proto`: name, request, response,
+/// all as they are on the wire.
 pub const METHODS: [(&str, &str, &str); {count}] = [
 {table}];
 

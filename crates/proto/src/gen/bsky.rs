@@ -89,7 +89,7 @@ pub struct ActorInfo {
     #[prost(bool, tag = "13")]
     pub trusted_verifier: bool,
     /// By DID of the issuer; trusted issuers only. The order on the wire is visible to clients: ascending by
-    /// sorted_at.
+    /// sorted_at. The Rust type is therefore a list of entries, which is the same bytes.
     #[prost(message, repeated, tag = "14")]
     pub verified_by: ::prost::alloc::vec::Vec<actor_info::VerifiedByEntry>,
     /// Operator's tags on the account.

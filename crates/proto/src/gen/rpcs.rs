@@ -1,6 +1,7 @@
 // Generated from proto/*.proto by `cargo xtask proto`. Not written by hand.
 
-/// Every method of `bsky.Service`, in the order of `proto/service.proto`: name, request, response.
+/// Every method of `bsky.Service`, in the order of `proto/service.proto`: name, request, response,
+/// all as they are on the wire.
 pub const METHODS: [(&str, &str, &str); 117] = [
     ("GetPostRecords", "GetPostRecordsRequest", "GetPostRecordsResponse"),
     ("GetFeedGeneratorRecords", "GetFeedGeneratorRecordsRequest", "GetFeedGeneratorRecordsResponse"),
@@ -227,7 +228,7 @@ macro_rules! for_each_rpc {
             GetActorDrafts: $crate::GetActorDraftsRequest => $crate::GetActorDraftsResponse;
             GetSitemapIndex: $crate::GetSitemapIndexRequest => $crate::GetSitemapIndexResponse;
             GetSitemapPage: $crate::GetSitemapPageRequest => $crate::GetSitemapPageResponse;
-            GetSiteStandardRecordsByURI: $crate::GetSiteStandardRecordsByURIRequest => $crate::GetSiteStandardRecordsByURIResponse;
+            GetSiteStandardRecordsByURI: $crate::GetSiteStandardRecordsByUriRequest => $crate::GetSiteStandardRecordsByUriResponse;
             GetSiteStandardRecordsByRef: $crate::GetSiteStandardRecordsByRefRequest => $crate::GetSiteStandardRecordsByRefResponse;
             Ping: $crate::PingRequest => $crate::PingResponse;
             TakedownActor: $crate::TakedownActorRequest => $crate::TakedownActorResponse;

@@ -1,0 +1,1 @@
+//! The contract compared with that of a published package.
