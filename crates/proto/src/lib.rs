@@ -6,6 +6,10 @@
 //! [`dynamic`] turns messages into JSON and back by the name of their method, and [`contract`] compares our contract
 //! with the one that a published package carries. Nothing here knows what a call answers, or speaks HTTP.
 
+use std::sync::LazyLock;
+
+use prost_reflect::DescriptorPool;
+
 pub mod contract;
 pub mod dynamic;
 
@@ -37,3 +41,10 @@ pub static DESCRIPTOR: &[u8] = include_bytes!("gen/descriptor.bin");
 
 /// The full name of the service we serve; the path of a call is `/bsky.Service/` and the name of the method.
 pub const SERVICE: &str = "bsky.Service";
+
+/// [`DESCRIPTOR`] decoded and linked, once per process.
+pub fn descriptors() -> &'static DescriptorPool {
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR).expect("a test decodes the committed descriptor"));
+    &POOL
+}
