@@ -5,9 +5,19 @@
 mod codegen;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use gp_proto::contract::Contract;
+use gp_proto::contract::{Contract, differences};
+
+/// The script that prints the contract an installed npm package carries.
+const PRINT: &str = "e2e/contract/print.mjs";
+
+/// Where the contracts of published packages are kept, as `<package>-<version>.json`.
+const KEPT: &str = "fixtures/contract";
+
+/// The packages whose contracts we follow.
+const PACKAGES: [&str; 2] = ["bsky", "bsync"];
 
 /// Writes `crates/proto/src/gen/` anew from `proto/*.proto`, or with `check` only says whether it would change.
 ///
@@ -24,8 +34,17 @@ pub fn generate(check: bool) -> Result<()> {
     #[cfg(not(feature = "codegen"))]
     {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = std::process::Command::new(cargo);
-        command.current_dir(root()).args(["run", "--quiet", "--package", "xtask", "--features", "codegen", "--", "proto"]);
+        let mut command = Command::new(cargo);
+        command.current_dir(root()).args([
+            "run",
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            "codegen",
+            "--",
+            "proto",
+        ]);
         if check {
             command.arg("--check");
         }
@@ -45,22 +64,67 @@ pub fn generate(check: bool) -> Result<()> {
 /// The file cannot be read or is no contract, or there is a difference that is not on the list of allowed ones.
 pub fn contract(npm_json: &Path) -> Result<()> {
     let text = std::fs::read_to_string(npm_json).with_context(|| format!("cannot read {}", npm_json.display()))?;
-    let theirs = Contract::from_json(&text).with_context(|| format!("{} is not a contract", npm_json.display()))?;
-    let ours = Contract::of_descriptor(theirs.package())?;
-    let differences = gp_proto::contract::differences(&ours, &theirs);
+    compare(&text).with_context(|| npm_json.display().to_string()).map(|_| ())
+}
+
+/// Compares our contract with the ones that the npm packages below a `node_modules` folder carry, and those with the
+/// files kept in `fixtures/contract/`. With `keep` a file that is not there yet, or is another, is written.
+///
+/// The script runs under `node`, or under what the variable `NODE` names.
+///
+/// # Errors
+///
+/// A package is not installed, its contract differs from ours, or (without `keep`) from the kept file.
+pub fn contract_of_installed(node_modules: &Path, keep: bool) -> Result<()> {
+    for package in PACKAGES {
+        let text = print(node_modules, package)?;
+        let source = compare(&text)?;
+        let version = source.rsplit_once('@').map_or(source.as_str(), |(_, version)| version);
+        let kept = root().join(KEPT).join(format!("{package}-{version}.json"));
+        if std::fs::read_to_string(&kept).is_ok_and(|kept| kept == text) {
+            continue;
+        }
+        if !keep {
+            bail!(
+                "{} is not what {source} carries: look at what changed, then run this with --keep and commit the file",
+                kept.display()
+            );
+        }
+        std::fs::write(&kept, text).with_context(|| format!("cannot write {}", kept.display()))?;
+        println!("{}", kept.display());
+    }
+    Ok(())
+}
+
+/// What `print.mjs` says about a package.
+fn print(node_modules: &Path, package: &str) -> Result<String> {
+    let node = std::env::var_os("NODE").unwrap_or_else(|| "node".into());
+    let script = root().join(PRINT);
+    let mut command = Command::new(&node);
+    command.arg(script).arg(node_modules).arg(package).stderr(std::process::Stdio::inherit());
+    let out = command.output().with_context(|| format!("cannot start {}", node.display()))?;
+    if !out.status.success() {
+        bail!("{PRINT} could not read {package} in {}; see the lines above", node_modules.display());
+    }
+    String::from_utf8(out.stdout).with_context(|| format!("{PRINT} printed no text"))
+}
+
+/// Compares one printed contract with ours; answers where it comes from.
+fn compare(text: &str) -> Result<String> {
+    let theirs = Contract::from_json(text)?;
+    let (package, source) = (theirs.package(), theirs.source());
+    let differences = differences(&Contract::of_descriptor(package)?, &theirs);
     for difference in &differences {
         eprintln!("{difference}");
     }
     if !differences.is_empty() {
         bail!(
-            "our {} contract differs from {} in {} places: change proto/*.proto, then run `cargo xtask proto`",
-            theirs.package(),
-            theirs.source(),
+            "our contract {package} differs from {source} in {} places: change proto/*.proto, then run `cargo xtask proto`",
             differences.len()
         );
     }
-    println!("{}: no difference from {}", theirs.package(), theirs.source());
-    Ok(())
+    println!("{package}: as in {source}");
+    Ok(source.to_owned())
 }
 
 /// The root of the workspace.

@@ -332,9 +332,10 @@ impl Differences {
         let mut met = Vec::new();
         for their in theirs {
             let item = field_item(message, &their.name, their.no);
-            let our = ours.iter().find(|our| our.name == their.name).or_else(|| {
-                ours.iter().find(|our| our.no == their.no && !named(theirs, &our.name))
-            });
+            let our = ours
+                .iter()
+                .find(|our| our.name == their.name)
+                .or_else(|| ours.iter().find(|our| our.no == their.no && !named(theirs, &our.name)));
             let Some(our) = our else {
                 self.put(item, DifferenceKind::Missing);
                 continue;
@@ -443,7 +444,10 @@ mod tests {
             fields[1].no = 9;
             fields[1].name = "liked".to_owned();
         });
-        assert_eq!(found, ["field bsky.LikeInfo.liked = 9: missing here", "field bsky.LikeInfo.subject = 2: only here"]);
+        assert_eq!(
+            found,
+            ["field bsky.LikeInfo.liked = 9: missing here", "field bsky.LikeInfo.subject = 2: only here"]
+        );
     }
 
     #[test]
@@ -517,8 +521,10 @@ mod tests {
         let theirs = Contract::from_json(&std::fs::read_to_string(path).expect("fixture")).expect("contract");
         let ours = Contract::of_descriptor("bsky").expect("we have it");
         let extra: Vec<String> = all_differences(&ours, &theirs).iter().map(ToString::to_string).collect();
-        let kept: Vec<String> =
-            KEPT_FIELDS.iter().map(|(message, no, name)| format!("{}: only here", field_item(message, name, *no))).collect();
+        let kept: Vec<String> = KEPT_FIELDS
+            .iter()
+            .map(|(message, no, name)| format!("{}: only here", field_item(message, name, *no)))
+            .collect();
         assert_eq!(extra, kept);
     }
 
@@ -526,7 +532,8 @@ mod tests {
     fn a_text_of_another_form_is_refused() {
         assert!(matches!(Contract::from_json("{}"), Err(Error::Json(_))));
         let method = r#"{"name":"a.S/M","input":"a.I","output":"a.O","kind":"unary"}"#;
-        let twice = format!(r#"{{"package":"a","source":"b","methods":[{method},{method}],"messages":{{}},"enums":{{}}}}"#);
+        let twice =
+            format!(r#"{{"package":"a","source":"b","methods":[{method},{method}],"messages":{{}},"enums":{{}}}}"#);
         assert!(matches!(Contract::from_json(&twice), Err(Error::Twice(_))));
         assert!(matches!(Contract::of_descriptor("other"), Err(Error::NoPackage(_))));
     }

@@ -139,9 +139,8 @@ fn from_json(descriptor: &MessageDescriptor, json: &str) -> Result<Vec<u8>, Erro
     // Names first and by ourselves: the parser would refuse an unknown one without saying what it could have been.
     check_fields(descriptor, &serde_json::from_str(json).map_err(refuse)?, "")?;
     let mut parser = serde_json::Deserializer::from_str(json);
-    let message =
-        DynamicMessage::deserialize_with_options(descriptor.clone(), &mut parser, &DeserializeOptions::new())
-            .map_err(refuse)?;
+    let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut parser, &DeserializeOptions::new())
+        .map_err(refuse)?;
     parser.end().map_err(refuse)?;
     Ok(message.encode_to_vec())
 }
@@ -282,7 +281,8 @@ mod tests {
     #[test]
     fn both_kinds_of_names_are_understood() {
         let camel = request_from_json("GetFollows", r#"{"actorDid":"did:plc:a","limit":3}"#).expect("camel case");
-        let snake = request_from_json("/bsky.Service/GetFollows", r#"{"actor_did":"did:plc:a","limit":3}"#).expect("snake case");
+        let snake = request_from_json("/bsky.Service/GetFollows", r#"{"actor_did":"did:plc:a","limit":3}"#)
+            .expect("snake case");
         assert_eq!(camel, snake);
         let typed = crate::GetFollowsRequest::decode(&*camel).expect("decodes");
         assert_eq!((typed.actor_did.as_str(), typed.limit), ("did:plc:a", 3));
@@ -358,7 +358,8 @@ mod tests {
     #[test]
     fn readable_shows_json_that_stands_in_bytes() {
         let record = Record { record: br#"{"text":"hi"}"#.as_slice().into(), cid: "b".into(), ..Record::default() };
-        let bytes = GetPostRecordsResponse { records: vec![record, Record::default()], ..Default::default() }.encode_to_vec();
+        let bytes =
+            GetPostRecordsResponse { records: vec![record, Record::default()], ..Default::default() }.encode_to_vec();
         assert_eq!(
             response_to_json("GetPostRecords", &bytes, true).expect("converts"),
             json!({"records": [{"record": {"text": "hi"}, "cid": "b"}, {}]})

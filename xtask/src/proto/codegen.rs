@@ -77,7 +77,11 @@ fn messages(mut set: FileDescriptorSet) -> Result<BTreeMap<String, String>> {
         "#[doc = \" One entry of the map `verified_by`. A map and a list of such entries are the same bytes, and a list keeps\"]\n\
          #[doc = \" the order in which we want clients to see them.\"]",
     );
-    Ok(config.generate(requests)?.into_iter().map(|(module, code)| (module.to_file_name_or("_").replace(".rs", ""), code)).collect())
+    Ok(config
+        .generate(requests)?
+        .into_iter()
+        .map(|(module, code)| (module.to_file_name_or("_").replace(".rs", ""), code))
+        .collect())
 }
 
 /// Turns the map `ActorInfo.verified_by` into the list of entries that it is on the wire.
@@ -107,7 +111,8 @@ fn rpcs(set: &FileDescriptorSet, code: &str) -> Result<String> {
             types.insert(name.to_ascii_lowercase(), name);
         }
     }
-    let rust = |name: &str| types.get(&name.to_ascii_lowercase()).with_context(|| format!("no type was generated for {name}"));
+    let rust =
+        |name: &str| types.get(&name.to_ascii_lowercase()).with_context(|| format!("no type was generated for {name}"));
     let service = set
         .file
         .iter()

@@ -56,7 +56,7 @@ pub struct GetActorsResponse {
 /// All that is known about one account.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ActorInfo {
-    /// False: nothing is known about this DID, and all other fields are unset.
+    /// False: no such account is known.
     #[prost(bool, tag = "1")]
     pub exists: bool,
     /// Empty if the account has no valid handle.
@@ -327,6 +327,7 @@ pub struct GetBlocklistSubscriptionRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetBlocklistSubscriptionResponse {
+    /// Empty if the actor does not block the list.
     #[prost(string, tag = "1")]
     pub listblock_uri: ::prost::alloc::string::String,
 }
@@ -472,6 +473,7 @@ pub struct GetActorFeedsResponse {
 pub struct GetSuggestedFeedsRequest {
     #[prost(string, tag = "1")]
     pub actor_did: ::prost::alloc::string::String,
+    /// 0 means 50. Elsewhere 0 gives an empty page.
     #[prost(int32, tag = "2")]
     pub limit: i32,
     #[prost(string, tag = "3")]
@@ -491,6 +493,7 @@ pub struct GetFeedGeneratorStatusRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetFeedGeneratorStatusResponse {
+    /// Positional.
     #[prost(string, repeated, tag = "1")]
     pub status: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -689,10 +692,10 @@ pub struct GetIdentityByDidResponse {
     pub did: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub handle: ::prost::alloc::string::String,
-    /// UTF-8 JSON object: verification methods by id.
+    /// UTF-8 JSON object: by fragment of its id, Type and PublicKeyMultibase of each verification method.
     #[prost(bytes = "bytes", tag = "3")]
     pub keys: ::prost::bytes::Bytes,
-    /// UTF-8 JSON object: services by id.
+    /// UTF-8 JSON object: by fragment of its id, Type and URL of each service.
     #[prost(bytes = "bytes", tag = "4")]
     pub services: ::prost::bytes::Bytes,
     #[prost(message, optional, tag = "5")]
@@ -1412,8 +1415,7 @@ pub struct GetNotificationPreferencesResponse {
     #[prost(message, repeated, tag = "1")]
     pub preferences: ::prost::alloc::vec::Vec<NotificationPreferences>,
 }
-/// Preferences for each kind of notification. Consumers read entry first; the typed fields are for those that
-/// cannot parse it.
+/// Preferences for each kind of notification. An empty message if none are stored: callers fill in defaults.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotificationPreferences {
     /// The preferences as UTF-8 JSON, byte for byte as they were stored.
@@ -1506,6 +1508,7 @@ pub struct ActivitySubscription {
     pub actor_did: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub namespace: ::prost::alloc::string::String,
+    /// Empty if there is no subscription.
     #[prost(string, tag = "3")]
     pub key: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "4")]
@@ -1659,7 +1662,7 @@ pub struct GetPostRecordsResponse {
     pub records: ::prost::alloc::vec::Vec<Record>,
     #[prost(message, repeated, tag = "2")]
     pub meta: ::prost::alloc::vec::Vec<PostRecordMeta>,
-    /// Not positional; empty unless include_op_thread_metadata was set.
+    /// Not positional: one for each root that is so continued. Empty unless include_op_thread_metadata is set.
     #[prost(message, repeated, tag = "3")]
     pub op_threads: ::prost::alloc::vec::Vec<OpThread>,
 }
@@ -1685,7 +1688,7 @@ pub struct PostRecordMeta {
     #[prost(bool, tag = "7")]
     pub has_video: bool,
 }
-/// The posts by which the author of a root continues it, first to last.
+/// The posts by which the author of a root continues it, the root first, whether asked for or not.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpThread {
     #[prost(string, tag = "1")]
@@ -1962,6 +1965,7 @@ pub struct SearchPostsV2Request {
     pub reply_parent_uri: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "11")]
     pub thread_root_uri: ::core::option::Option<::prost::alloc::string::String>,
+    /// Cannot stand together with replies_only.
     #[prost(bool, optional, tag = "12")]
     pub exclude_replies: ::core::option::Option<bool>,
     #[prost(bool, optional, tag = "13")]
@@ -1969,6 +1973,7 @@ pub struct SearchPostsV2Request {
     /// Only posts of accounts the viewer follows.
     #[prost(bool, optional, tag = "14")]
     pub following: ::core::option::Option<bool>,
+    /// Detected if absent.
     #[prost(enumeration = "SearchQueryLanguage", optional, tag = "15")]
     pub query_language: ::core::option::Option<i32>,
 }
@@ -2301,6 +2306,7 @@ pub struct GetFollowSuggestionsResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSuggestedEntitiesRequest {
+    /// 0 means all of them. Elsewhere 0 gives an empty page.
     #[prost(int32, tag = "1")]
     pub limit: i32,
     #[prost(string, tag = "2")]
@@ -2341,7 +2347,7 @@ pub struct GetThreadRequest {
 pub struct GetThreadResponse {
     #[prost(string, repeated, tag = "1")]
     pub uris: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The root author's own continuation of the thread, if the post belongs to it.
+    /// The posts by which the author of the root continues it, the root first, whatever above and below say.
     #[prost(string, repeated, tag = "2")]
     pub op_thread: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

@@ -7,7 +7,8 @@ use gp_proto::contract::{Contract, differences};
 /// The contract of a package and version, and our own of the same name.
 fn both(file: &str) -> (Contract, Contract) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/contract").join(file);
-    let theirs = Contract::from_json(&std::fs::read_to_string(&path).expect("the fixture is committed")).expect("a contract");
+    let theirs =
+        Contract::from_json(&std::fs::read_to_string(&path).expect("the fixture is committed")).expect("a contract");
     let ours = Contract::of_descriptor(theirs.package()).expect("we have the package");
     (ours, theirs)
 }
