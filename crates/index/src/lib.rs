@@ -4,8 +4,36 @@
 //! are read. Writer and reader of a row change in the same diff. Nothing here opens a socket or starts a task: it asks
 //! for keys, and the store decides how.
 
+pub mod actors;
+pub mod apply;
+pub mod atom;
+pub mod blocks;
+pub mod collections;
+pub mod counts;
 mod cx;
 mod error;
+pub mod feeds;
+pub mod follows;
+pub mod gates;
+pub mod likes;
+pub mod lists;
+pub mod moderation;
+pub mod notifications;
+pub mod packs;
+pub mod page;
+pub mod placed;
+pub mod posts;
+pub mod profiles;
+pub mod progress;
+pub mod records;
+pub mod relation;
+pub mod repos;
+pub mod reposts;
+pub mod rows;
+pub mod sitestandard;
+pub mod tables;
+pub mod threads;
+pub mod verifications;
 
 pub use cx::{Cx, IdentitySource, Resolution, system_now_us};
 pub use error::{Error, Result};
