@@ -32,6 +32,8 @@ pub mod reposts;
 pub mod rows;
 pub mod sitestandard;
 pub mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod threads;
 pub mod verifications;
 
