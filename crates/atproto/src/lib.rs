@@ -28,7 +28,9 @@ pub mod nsid;
 pub mod repo;
 pub mod rkey;
 pub mod tid;
+pub mod uri;
 pub mod value;
+pub mod verify;
 
 pub use aturi::AtUri;
 pub use cid::{Cid, CidBuf, CidRef};

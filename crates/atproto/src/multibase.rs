@@ -29,16 +29,19 @@ const fn values_of(alphabet: &[u8]) -> [u8; 256] {
 
 /// Appends `bytes` in lower-case base32 without padding.
 pub fn base32_encode(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(bytes.len().div_ceil(5) * 8);
-    let mut chunks = bytes.chunks_exact(5);
-    for chunk in &mut chunks {
-        let n = chunk.iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
-        out.extend_from_slice(&std::array::from_fn::<u8, 8, _>(|i| BASE32[(n >> (35 - 5 * i)) as usize & 31]));
-    }
-    let rest = chunks.remainder();
-    if !rest.is_empty() {
-        let n = rest.iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte)) << (40 - 8 * rest.len());
-        out.extend((0..(rest.len() * 8).div_ceil(5)).map(|i| BASE32[(n >> (35 - 5 * i)) as usize & 31]));
+    let start = out.len();
+    out.resize(start + (bytes.len() * 8).div_ceil(5), 0);
+    base32_fill(bytes, &mut out[start..]);
+}
+
+/// Writes `bytes` in lower-case base32 over `out`, which must have exactly the room for it.
+pub(crate) fn base32_fill(bytes: &[u8], out: &mut [u8]) {
+    debug_assert_eq!(out.len(), (bytes.len() * 8).div_ceil(5));
+    for (chunk, symbols) in bytes.chunks(5).zip(out.chunks_mut(8)) {
+        let number = chunk.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)) << (40 - 8 * chunk.len());
+        for (i, symbol) in symbols.iter_mut().enumerate() {
+            *symbol = BASE32[(number >> (35 - 5 * i)) as usize & 31];
+        }
     }
 }
 
@@ -72,12 +75,6 @@ pub fn base32_decode(text: &str) -> Option<Vec<u8>> {
     let mut out = vec![0; text.len() * 5 / 8];
     base32_decode_into(text.as_bytes(), &mut out)?;
     Some(out)
-}
-
-/// The base32 value (0..=31) of a lower-case symbol.
-pub(crate) fn base32_value(symbol: u8) -> Option<u8> {
-    let value = BASE32_VALUES[symbol as usize];
-    (value != NONE).then_some(value)
 }
 
 /// `bytes` in base58btc.
