@@ -1,14 +1,24 @@
 //! Accounts: their rows, handles, and standing with their hosts.
 
+use std::collections::{HashMap, HashSet};
+
+use gp_proto as proto;
 use gp_store::{Key, Scan, Store, View};
 
 use crate::{
-    Error, Result,
+    Cx, Error, Result,
     apply::{Action, Applied, Op, apply_op},
     atom,
     atom::Parts,
+    counts::{Head, OnCount},
+    moderation,
+    placed::uri_of,
+    private,
+    profiles::{self, Subscriptions},
+    records::{self, Flags},
     repos::{self, RepoStatus},
-    tables::{ACTOR, HANDLE, NOTIFICATION, PRIVATE, RECORD},
+    tables::{self, ACTOR, HANDLE, NOTIFICATION, PRIVATE, RECORD},
+    verifications::Words,
 };
 
 /// What is known of an account. Fields are added, never renumbered.
@@ -194,4 +204,198 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
         repos::set_state(view, did, &state);
     }
     Ok(true)
+}
+
+/// Most trusted issuers' words shown for one account.
+const VERIFICATIONS_SHOWN_MAX: usize = 200;
+
+const PROFILE: &str = "app.bsky.actor.profile";
+const STATUS: &str = "app.bsky.actor.status";
+const CHAT: &str = "chat.bsky.actor.declaration";
+const SUBSCRIPTIONS: &str = "app.bsky.notification.declaration";
+const GERM: &str = "com.germnetwork.declaration";
+const LABELER: &str = "app.bsky.labeler.service";
+
+/// Keys read for each account.
+const KEYS_PER_ACTOR: usize = 11;
+
+/// What is known of some accounts, in the order asked. An account never seen has `exists` false (read-rpcs 5.9).
+pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::GetActorsResponse> {
+    let mut place_of: HashMap<&str, usize> = HashMap::new();
+    let mut dids: Vec<&str> = Vec::new();
+    for did in &req.dids {
+        place_of.entry(did).or_insert_with(|| {
+            dids.push(did);
+            dids.len() - 1
+        });
+    }
+    let mut keys = Vec::with_capacity(dids.len() * KEYS_PER_ACTOR);
+    for did in &dids {
+        keys.push(key(did));
+        keys.push(moderation::key_of_subject(did));
+        keys.push(records::tags_key(did));
+        keys.push(private::state_key(did));
+        keys.push(tables::on_head(did));
+        for collection in [PROFILE, STATUS, CHAT, SUBSCRIPTIONS, GERM, LABELER] {
+            keys.push(records::key(did, collection, profiles::SELF));
+        }
+    }
+    let found = cx.store.get(&keys).await?;
+    let with_age: HashSet<&str> = req.return_age_assurance_for_dids.iter().map(String::as_str).collect();
+    let mut infos = Vec::with_capacity(dids.len());
+    let mut verified = Vec::new();
+    // Records that carry a takedown or tags need one more look: whose, which, and where the answer goes.
+    let mut extra: Vec<(usize, &str, String)> = Vec::new();
+    for (place, (did, got)) in dids.iter().zip(found.chunks_exact(KEYS_PER_ACTOR)).enumerate() {
+        let row = got[0].as_deref().map(read).transpose()?.unwrap_or_default();
+        let mut info = proto::ActorInfo { allow_activity_subscriptions_from: Subscriptions::Followers.word().to_owned(), ..Default::default() };
+        if with_age.contains(did) {
+            info.age_assurance_status = Some(age_assurance(&row));
+        }
+        if row.exists {
+            let served = |at: usize| got[at].clone().map(records::decode_served).transpose();
+            let (profile, status, chat, subscriptions, germ) = (served(5)?, served(6)?, served(7)?, served(8)?, served(9)?);
+            info.exists = true;
+            info.handle = row.handle;
+            info.upstream_status = row.upstream_status;
+            info.trusted_verifier = row.trusted_verifier;
+            if let Some(takedown) = &got[1] {
+                info.takedown_ref = moderation::reference(takedown);
+                info.taken_down = !info.takedown_ref.is_empty();
+            }
+            if let Some(tags) = &got[2] {
+                info.tags = records::read_tags(tags);
+            }
+            info.priority_notifications = got[3].as_deref().map(private::read_state).transpose()?.unwrap_or_default().priority;
+            if Head::read(got[4].as_ref()).get(OnCount::Verifications as u8) > 0 {
+                verified.push(place);
+            }
+            for (served, collection) in [(&profile, PROFILE), (&status, STATUS), (&germ, GERM)] {
+                if served.as_ref().is_some_and(|s| s.flags.has(Flags::TAKEN_DOWN | Flags::TAGGED)) {
+                    extra.push((place, collection, uri_of(did, collection, profiles::SELF)));
+                }
+            }
+            if let Some(chat) = &chat {
+                let words = serde_json::from_slice::<serde_json::Value>(&chat.record.record).unwrap_or_default();
+                let word = |name| words.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+                info.allow_incoming_chats_from = word("allowIncoming");
+                info.allow_group_chat_invites_from = word("allowGroupInvites");
+            }
+            if let Some(declared) = &subscriptions {
+                let words = serde_json::from_slice::<serde_json::Value>(&declared.record.record).unwrap_or_default();
+                let word = words.get("allowSubscriptions").and_then(serde_json::Value::as_str);
+                info.allow_activity_subscriptions_from = Subscriptions::from_word(word).word().to_owned();
+            }
+            info.created_at = profile.as_ref().and_then(|p| p.record.created_at);
+            info.profile = profile.map(|p| p.record);
+            info.status_record = status.map(|s| s.record);
+            info.germ_record = germ.map(|g| g.record);
+            info.labeler = got[10].is_some();
+        }
+        infos.push(info);
+    }
+    add_moderation(cx, &extra, &mut infos).await?;
+    add_verifications(cx, &verified, &dids, &mut infos).await?;
+    Ok(proto::GetActorsResponse { actors: req.dids.iter().map(|did| infos[place_of[did.as_str()]].clone()).collect() })
+}
+
+fn age_assurance(row: &ActorRow) -> proto::AgeAssuranceStatus {
+    let status = if row.age_assurance_status.is_empty() { "unknown" } else { &row.age_assurance_status };
+    let access = match row.age_assurance_access.as_str() {
+        "" | "unknown" => match status {
+            "assured" => "full",
+            "blocked" => "none",
+            _ => "unknown",
+        },
+        access => access,
+    };
+    proto::AgeAssuranceStatus {
+        status: status.to_owned(),
+        access: access.to_owned(),
+        last_initiated_at: (row.age_assurance_initiated_at_us != 0).then(|| records::timestamp(row.age_assurance_initiated_at_us)),
+        override_applied: false,
+    }
+}
+
+async fn add_moderation(cx: &Cx, extra: &[(usize, &str, String)], infos: &mut [proto::ActorInfo]) -> Result<()> {
+    if extra.is_empty() {
+        return Ok(());
+    }
+    let mut keys: Vec<Key> = extra.iter().map(|(_, _, uri)| moderation::key_of_subject(uri)).collect();
+    keys.extend(extra.iter().map(|(_, _, uri)| records::tags_key(uri)));
+    let found = cx.store.get(&keys).await?;
+    for (i, (place, collection, _)) in extra.iter().enumerate() {
+        let info = &mut infos[*place];
+        let record = match *collection {
+            PROFILE => &mut info.profile,
+            STATUS => &mut info.status_record,
+            _ => &mut info.germ_record,
+        };
+        let Some(record) = record else { continue };
+        if record.taken_down
+            && let Some(takedown) = &found[i]
+        {
+            record.takedown_ref = moderation::reference(takedown);
+        }
+        if let Some(tags) = &found[extra.len() + i] {
+            record.tags = records::read_tags(tags);
+            if *collection == PROFILE {
+                info.profile_tags = record.tags.clone();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the words of trusted issuers, oldest first: their order is visible to clients.
+async fn add_verifications(cx: &Cx, places: &[usize], dids: &[&str], infos: &mut [proto::ActorInfo]) -> Result<()> {
+    let scans = places.iter().map(|place| {
+        tables::scan_on(dids[*place], tables::on::VERIFICATION).reverse().limit(VERIFICATIONS_SHOWN_MAX)
+    });
+    let pages = cx.store.scan_many(scans.collect()).await?;
+    let mut words: Vec<(usize, String, proto::VerificationMeta)> = Vec::new();
+    for (place, page) in places.iter().zip(pages) {
+        for row in page.rows {
+            let mut parts = Parts::of(tables::ON.name, &row.clustering()[1..]);
+            let sorted_at = parts.micros_desc()?;
+            parts.u32_desc()?;
+            let (issuer, rkey) = (parts.did()?, parts.rkey()?);
+            let said: Words = prost::Message::decode(row.value)
+                .map_err(|_| Error::Corrupt { table: tables::ON.name, what: "verification" })?;
+            let meta = proto::VerificationMeta {
+                rkey,
+                handle: said.handle,
+                display_name: said.display_name,
+                sorted_at: Some(records::timestamp(sorted_at)),
+            };
+            words.push((*place, issuer, meta));
+        }
+    }
+    let keys: Vec<Key> = words.iter().map(|(_, issuer, _)| key(issuer)).collect();
+    let issuers = cx.store.get(&keys).await?;
+    for ((place, issuer, meta), row) in words.into_iter().zip(issuers) {
+        if row.as_deref().map(read).transpose()?.is_some_and(|row| row.trusted_verifier) {
+            infos[place].verified_by.push(proto::VerifiedByEntry { key: issuer, value: Some(meta) });
+        }
+    }
+    Ok(())
+}
+
+/// Who holds each handle, in the order asked; empty for a handle nobody holds.
+pub async fn get_dids_by_handles(cx: &Cx, req: proto::GetDidsByHandlesRequest) -> Result<proto::GetDidsByHandlesResponse> {
+    let keys: Vec<Key> = req.handles.iter().map(|handle| handle_key(&handle.to_lowercase())).collect();
+    let mut dids: Vec<String> = cx
+        .store
+        .get(&keys)
+        .await?
+        .into_iter()
+        .map(|did| did.map(|did| String::from_utf8_lossy(&did).into_owned()).unwrap_or_default())
+        .collect();
+    if req.lookup_unidirectional {
+        for (did, handle) in dids.iter_mut().zip(&req.handles).filter(|(did, _)| did.is_empty()) {
+            // Nobody holds it here; somebody may out there. Failing to find out is the same as not knowing.
+            *did = cx.identity.did_of_handle(&handle.to_lowercase()).await.unwrap_or_default();
+        }
+    }
+    Ok(proto::GetDidsByHandlesResponse { dids })
 }

@@ -1,9 +1,10 @@
 //! Takedowns by this service, kept by subject whether the subject exists or not.
 
 use bytes::Bytes;
+use gp_proto as proto;
 use gp_store::{Key, View};
 
-use crate::{Result, atom, records, records::Flags, tables::TAKEDOWN};
+use crate::{Cx, Result, actors, atom, records, records::Flags, tables::TAKEDOWN};
 
 /// Reference stored when a takedown names none.
 const DEFAULT_REFERENCE: &str = "TAKEDOWN";
@@ -54,4 +55,100 @@ pub fn set(view: &mut View<'_>, key: Key, record: Option<&str>, reference: Optio
 /// Whether a subject is taken down now.
 pub fn is_taken_down(view: &View<'_>, subject: &str) -> Result<bool> {
     Ok(view.get(&key_of_subject(subject))?.is_some_and(|stored| !reference(&stored).is_empty()))
+}
+
+fn answer(stored: Option<&Bytes>) -> (bool, String) {
+    let reference = stored.map(reference).unwrap_or_default();
+    (!reference.is_empty(), reference)
+}
+
+/// Whether a blob of an account is taken down.
+pub async fn get_blob_takedown(cx: &Cx, req: proto::GetBlobTakedownRequest) -> Result<proto::GetBlobTakedownResponse> {
+    let stored = cx.store.get_one(&key_of_blob(&req.did, &req.cid)).await?;
+    let (taken_down, takedown_ref) = answer(stored.as_ref());
+    Ok(proto::GetBlobTakedownResponse { taken_down, takedown_ref })
+}
+
+/// Whether a record is taken down.
+pub async fn get_record_takedown(cx: &Cx, req: proto::GetRecordTakedownRequest) -> Result<proto::GetRecordTakedownResponse> {
+    let stored = cx.store.get_one(&key_of_subject(&req.record_uri)).await?;
+    let (taken_down, takedown_ref) = answer(stored.as_ref());
+    Ok(proto::GetRecordTakedownResponse { taken_down, takedown_ref })
+}
+
+/// Whether an account is taken down by this service.
+pub async fn get_actor_takedown(cx: &Cx, req: proto::GetActorTakedownRequest) -> Result<proto::GetActorTakedownResponse> {
+    let stored = cx.store.get_one(&key_of_subject(&req.did)).await?;
+    let (taken_down, takedown_ref) = answer(stored.as_ref());
+    Ok(proto::GetActorTakedownResponse { taken_down, takedown_ref })
+}
+
+fn seen(at: Option<&proto::Timestamp>) -> i64 {
+    at.map_or(0, records::micros)
+}
+
+/// Takes an account down, seen before or not.
+pub async fn takedown_actor(cx: &Cx, req: proto::TakedownActorRequest) -> Result<proto::TakedownActorResponse> {
+    cx.writer
+        .run(move |view| set(view, key_of_subject(&req.did), None, Some(&req.r#ref), seen(req.seen.as_ref())))
+        .await
+        .map(|()| proto::TakedownActorResponse {})
+}
+
+/// Undoes the takedown of an account.
+pub async fn untakedown_actor(cx: &Cx, req: proto::UntakedownActorRequest) -> Result<proto::UntakedownActorResponse> {
+    cx.writer
+        .run(move |view| set(view, key_of_subject(&req.did), None, None, seen(req.seen.as_ref())))
+        .await
+        .map(|()| proto::UntakedownActorResponse {})
+}
+
+/// Takes a record down, indexed or not.
+pub async fn takedown_record(cx: &Cx, req: proto::TakedownRecordRequest) -> Result<proto::TakedownRecordResponse> {
+    cx.writer
+        .run(move |view| {
+            set(view, key_of_subject(&req.record_uri), Some(&req.record_uri), Some(&req.r#ref), seen(req.seen.as_ref()))
+        })
+        .await
+        .map(|()| proto::TakedownRecordResponse {})
+}
+
+/// Undoes the takedown of a record.
+pub async fn untakedown_record(cx: &Cx, req: proto::UntakedownRecordRequest) -> Result<proto::UntakedownRecordResponse> {
+    cx.writer
+        .run(move |view| set(view, key_of_subject(&req.record_uri), Some(&req.record_uri), None, seen(req.seen.as_ref())))
+        .await
+        .map(|()| proto::UntakedownRecordResponse {})
+}
+
+/// Takes a blob of an account down.
+pub async fn takedown_blob(cx: &Cx, req: proto::TakedownBlobRequest) -> Result<proto::TakedownBlobResponse> {
+    cx.writer
+        .run(move |view| set(view, key_of_blob(&req.did, &req.cid), None, Some(&req.r#ref), seen(req.seen.as_ref())))
+        .await
+        .map(|()| proto::TakedownBlobResponse {})
+}
+
+/// Undoes the takedown of a blob.
+pub async fn untakedown_blob(cx: &Cx, req: proto::UntakedownBlobRequest) -> Result<proto::UntakedownBlobResponse> {
+    cx.writer
+        .run(move |view| set(view, key_of_blob(&req.did, &req.cid), None, None, seen(req.seen.as_ref())))
+        .await
+        .map(|()| proto::UntakedownBlobResponse {})
+}
+
+/// What the host of an account says of it, from a caller that knows. An account never seen stays unknown.
+pub async fn update_actor_upstream_status(
+    cx: &Cx,
+    req: proto::UpdateActorUpstreamStatusRequest,
+) -> Result<proto::UpdateActorUpstreamStatusResponse> {
+    cx.writer
+        .run(move |view| {
+            if let Some(mut row) = actors::row(view, &req.actor_did)? {
+                row.upstream_status = if req.active { String::new() } else { req.upstream_status };
+                actors::put(view, &req.actor_did, &row);
+            }
+            Ok(proto::UpdateActorUpstreamStatusResponse {})
+        })
+        .await
 }

@@ -3,17 +3,22 @@
 //! A notice is keyed by its recipient, time and a digest of what it is about, so that making it twice makes one.
 
 use bytes::Bytes;
-use gp_store::{Key, View};
+use gp_atproto::datetime;
+use gp_proto as proto;
+use gp_store::{Key, Scan, View};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Result, atom,
+    Cx, Result, actors, atom,
     atom::Parts,
     counts::{Head, OnCount, PrivateCount},
+    moderation, page,
     placed::{self, Placed},
-    posts, profiles,
+    posts,
+    private,
+    profiles, records,
     relation::{self, Relation},
-    tables::{self, NOTIFICATION, private},
+    tables::{self, NOTIFICATION},
 };
 
 /// Why a recipient is told. The number is on disk.
@@ -193,7 +198,7 @@ fn thread_is_muted(view: &View<'_>, notice: &Notice) -> Result<bool> {
         return Ok(false);
     }
     let Some(root) = posts::root_of(view, subject)? else { return Ok(false) };
-    Ok(view.get(&tables::private_of(&notice.recipient, private::THREAD_MUTE).atom(&atom::uri(&root)).key())?.is_some())
+    Ok(view.get(&tables::private_of(&notice.recipient, tables::private::THREAD_MUTE).atom(&atom::uri(&root)).key())?.is_some())
 }
 
 /// Most subscribers told of one post.
@@ -242,3 +247,172 @@ pub(crate) fn tell_subscribers(view: &mut View<'_>, it: &Placed<'_>, row: &posts
 pub const SUBSCRIBED_POSTS: u8 = 1;
 /// The subscriber wants replies.
 pub const SUBSCRIBED_REPLIES: u8 = 2;
+
+/// Rows read in one go while filters take some of them.
+const ROWS_PER_ROUND: usize = 200;
+
+/// Rounds of one listing. A page may be short with a cursor; the AppView asks on.
+const ROUNDS_MAX: usize = 25;
+
+/// Unread notifications are counted up to this many.
+const UNREAD_MAX: usize = 10_000;
+
+/// Where a listing goes on: strictly before a time, or after one notification of that time.
+fn resume(cursor: &str) -> Result<Option<(i64, Option<Vec<u8>>)>> {
+    if cursor.is_empty() {
+        return Ok(None);
+    }
+    let malformed = || crate::Error::invalid("cursor", "is neither a date nor a token this call gave");
+    // The AppView turns what reads as a date into another date; a token with a tie must therefore not read as one.
+    let (date, tie) = match cursor.split_once("__") {
+        Some((date, tie)) => (date, Some(tie)),
+        None => (cursor, None),
+    };
+    let at = datetime::parse_micros_lenient(date).ok_or_else(malformed)?;
+    let tie = match tie {
+        Some(hex) if hex.len() == 16 && hex.is_ascii() => {
+            let id = u64::from_str_radix(hex, 16).map_err(|_| malformed())?;
+            Some(id.to_be_bytes().to_vec())
+        }
+        Some(_) => return Err(malformed()),
+        None => None,
+    };
+    Ok(Some((placed::cut_to_ms(at), tie)))
+}
+
+/// Notifications of an account, newest first: those whose subject still stands (read-rpcs 5.11).
+pub async fn get_notifications(cx: &Cx, req: proto::GetNotificationsRequest) -> Result<proto::GetNotificationsResponse> {
+    let n = page::limit(req.limit);
+    let from = resume(&req.cursor)?;
+    let mut found: Vec<(Stored, bool, Vec<u8>)> = Vec::new();
+    if n == 0 {
+        return Ok(proto::GetNotificationsResponse::default());
+    }
+    let partition = || Scan::of(Key::of(&NOTIFICATION).atom(&atom::did(&req.actor_did)).partition());
+    let mut scan = match from {
+        None => partition(),
+        Some((at, Some(id))) => {
+            let mut place = position(at).to_vec();
+            place.extend_from_slice(&id);
+            partition().after(place)
+        }
+        // Strictly older: from the position of the millisecond before.
+        Some((at, None)) => partition().from(position(at - 1000)),
+    };
+    let mut stopped = None;
+    for round in 0..ROUNDS_MAX {
+        let page = cx.store.scan(scan.limit((n + 1).max(ROWS_PER_ROUND.min(n * 2 + 1)))).await?;
+        let mut read = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            read.push((Stored::read(row.clustering(), &row.value)?, row.clustering().to_vec()));
+        }
+        let authors: Vec<&str> = read.iter().map(|(it, _)| placed::did_of(&it.uri).unwrap_or_default()).collect();
+        let mut keys: Vec<Key> = Vec::with_capacity(read.len() * 2);
+        for ((it, _), author) in read.iter().zip(&authors) {
+            keys.push(relation::claims_key(&req.actor_did, Relation::Follow, &atom::did(author)));
+            if let Some(key) = it.subject.as_deref().and_then(records::key_of) {
+                keys.push(key);
+            }
+        }
+        let mut stands = cx.store.get(&keys).await?.into_iter();
+        for (it, place) in read {
+            let followed = stands.next().flatten().is_some();
+            let subject_stands = match it.subject.as_deref() {
+                None => true,
+                Some(subject) => records::key_of(subject).is_some() && stands.next().flatten().is_some(),
+            };
+            if subject_stands && (followed || !req.priority) {
+                found.push((it, followed, place));
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.more && found.len() <= n => {
+                if round + 1 == ROUNDS_MAX {
+                    stopped = Some(last.clustering().to_vec());
+                }
+                scan = partition().after(last.clustering().to_vec());
+            }
+            _ => break,
+        }
+    }
+    let cursor = if found.len() > n {
+        let (last, next) = (&found[n - 1].2, &found[n].2);
+        token(last, last[..8] == next[..8])
+    } else {
+        stopped.map(|last| token(&last, true)).unwrap_or_default()
+    };
+    found.truncate(n);
+    let notification = |(it, followed, _): (Stored, bool, Vec<u8>)| proto::Notification {
+        recipient_did: req.actor_did.clone(),
+        uri: it.uri,
+        reason: it.reason.name().to_owned(),
+        reason_subject: it.subject.unwrap_or_default(),
+        timestamp: Some(records::timestamp(it.sort_at_us)),
+        priority: followed,
+    };
+    Ok(proto::GetNotificationsResponse { notifications: found.into_iter().map(notification).collect(), cursor })
+}
+
+/// A date, as clients hold it; with the notification's own mark where others of the same time may follow.
+fn token(place: &[u8], exact: bool) -> String {
+    let at = Parts::of(NOTIFICATION.name, place).micros_desc().unwrap_or(0);
+    let mut text = datetime::format_ms(at);
+    if exact {
+        text.push_str("__");
+        for byte in &place[8..] {
+            text.push_str(&format!("{byte:02x}"));
+        }
+    }
+    text
+}
+
+fn position(at_us: i64) -> [u8; 8] {
+    (!(at_us as u64 ^ (1 << 63))).to_be_bytes()
+}
+
+/// When the account last looked at its notifications.
+pub async fn get_notification_seen(
+    cx: &Cx,
+    req: proto::GetNotificationSeenRequest,
+) -> Result<proto::GetNotificationSeenResponse> {
+    let state = cx.store.get_one(&private::state_key(&req.actor_did)).await?;
+    let seen = state.as_deref().map(private::read_state).transpose()?.and_then(|s| s.seen_at_us());
+    Ok(proto::GetNotificationSeenResponse { timestamp: seen.map(records::timestamp) })
+}
+
+/// How many notifications came since the account last looked: those whose record stands and is not taken down.
+pub async fn get_unread_notification_count(
+    cx: &Cx,
+    req: proto::GetUnreadNotificationCountRequest,
+) -> Result<proto::GetUnreadNotificationCountResponse> {
+    let nothing = proto::GetUnreadNotificationCountResponse { count: 0 };
+    let keys = [actors::key(&req.actor_did), moderation::key_of_subject(&req.actor_did), private::state_key(&req.actor_did)];
+    let found = cx.store.get(&keys).await?;
+    if !found[0].as_deref().map(actors::read).transpose()?.is_some_and(|row| row.exists)
+        || found[1].as_ref().is_some_and(|stored| !moderation::reference(stored).is_empty())
+    {
+        return Ok(nothing);
+    }
+    let seen = found[2].as_deref().map(private::read_state).transpose()?.and_then(|s| s.seen_at_us());
+    let partition = || {
+        let scan = Scan::of(Key::of(&NOTIFICATION).atom(&atom::did(&req.actor_did)).partition());
+        if let Some(seen) = seen { scan.before(position(seen)) } else { scan }
+    };
+    let mut count = 0usize;
+    let mut scan = partition();
+    loop {
+        let page = cx.store.scan(scan.limit(500)).await?;
+        let mut keys = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            keys.extend(records::key_of(&Stored::read(row.clustering(), &row.value)?.uri));
+        }
+        for stands in cx.store.get(&keys).await?.into_iter().flatten() {
+            count += usize::from(!records::decode_served(stands)?.flags.has(records::Flags::TAKEN_DOWN));
+        }
+        match page.rows.last() {
+            Some(last) if page.more && count < UNREAD_MAX => scan = partition().after(last.clustering().to_vec()),
+            _ => break,
+        }
+    }
+    Ok(proto::GetUnreadNotificationCountResponse { count: i32::try_from(count).unwrap_or(i32::MAX) })
+}

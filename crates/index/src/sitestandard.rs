@@ -1,14 +1,15 @@
 //! Records of `site.standard.*`, whose readers name a version: every version is kept.
 
 use gp_atproto::cbor;
+use gp_proto as proto;
 use gp_store::{Key, View};
 
 use crate::{
-    Result,
+    Cx, Result,
     apply::Stood,
     atom,
-    placed::{Placed, uri_of},
-    records::{Flags, RecordRow},
+    placed::{Placed, collection_of, split_uri, uri_of},
+    records::{self, Flags, RecordRow},
     tables::VERSION,
 };
 
@@ -30,4 +31,65 @@ pub(crate) fn keep_version(view: &mut View<'_>, stood: &Stood<'_>) -> Result<()>
         view.put(version_key(&uri, &new.cid.to_string()), keep(new).write());
     }
     Ok(())
+}
+
+const DOCUMENT: &str = "site.standard.document";
+const PUBLICATION: &str = "site.standard.publication";
+
+/// Versions of documents and publications, exactly as named. A version we do not have is left out.
+pub async fn get_site_standard_records_by_ref(
+    cx: &Cx,
+    req: proto::GetSiteStandardRecordsByRefRequest,
+) -> Result<proto::GetSiteStandardRecordsByRefResponse> {
+    let mut answer = proto::GetSiteStandardRecordsByRefResponse::default();
+    let wanted: Vec<&proto::RecordRef> = req
+        .refs
+        .iter()
+        .filter(|r| matches!(collection_of(&r.uri), Some(DOCUMENT | PUBLICATION)) && split_uri(&r.uri).is_some())
+        .collect();
+    let keys: Vec<Key> = wanted.iter().map(|r| version_key(&r.uri, &r.cid)).collect();
+    for ((r, key), stored) in wanted.into_iter().zip(&keys).zip(cx.store.get(&keys).await?) {
+        let Some(stored) = stored else { continue };
+        let served = records::decode_served(records::served(key, &stored))?;
+        let record = proto::SiteStandardRecord { r#ref: Some(r.clone()), record: Some(served.record) };
+        if collection_of(&r.uri) == Some(DOCUMENT) { answer.documents.push(record) } else { answer.publications.push(record) }
+    }
+    Ok(answer)
+}
+
+/// The latest versions of documents and publications, and of the publications that the documents are in.
+pub async fn get_site_standard_records_by_uri(
+    cx: &Cx,
+    req: proto::GetSiteStandardRecordsByUriRequest,
+) -> Result<proto::GetSiteStandardRecordsByUriResponse> {
+    let of = |collection: &str| -> Vec<String> {
+        req.uris.iter().filter(|uri| collection_of(uri) == Some(collection)).cloned().collect()
+    };
+    let (documents, mut publications) = (of(DOCUMENT), of(PUBLICATION));
+    let mut answer = proto::GetSiteStandardRecordsByUriResponse::default();
+    for (uri, served) in documents.iter().zip(records::look_up(cx, &documents, DOCUMENT).await?) {
+        if served.record.cid.is_empty() {
+            continue;
+        }
+        let record: serde_json::Value = serde_json::from_slice(&served.record.record).unwrap_or_default();
+        if let Some(site) = record.get("site").and_then(serde_json::Value::as_str)
+            && collection_of(site) == Some(PUBLICATION)
+        {
+            publications.push(site.to_owned());
+        }
+        answer.documents.push(latest(uri, served.record));
+    }
+    let mut seen = std::collections::HashSet::new();
+    publications.retain(|uri| seen.insert(uri.clone()));
+    for (uri, served) in publications.iter().zip(records::look_up(cx, &publications, PUBLICATION).await?) {
+        if !served.record.cid.is_empty() {
+            answer.publications.push(latest(uri, served.record));
+        }
+    }
+    Ok(answer)
+}
+
+fn latest(uri: &str, record: proto::Record) -> proto::SiteStandardRecord {
+    let r#ref = proto::RecordRef { uri: uri.to_owned(), cid: record.cid.clone() };
+    proto::SiteStandardRecord { r#ref: Some(r#ref), record: Some(record) }
 }
