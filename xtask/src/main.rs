@@ -1,1 +1,61 @@
-fn main() {}
+//! Every task of this repository that is longer than a line. `cargo xtask --help` lists them.
+
+// Tasks talk to the person who runs them.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod proto;
+mod shell;
+mod test;
+mod tidy;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need, and run every test. Ends with "N passed, N failed".
+    Test {
+        /// Only the parts whose name contains this: tidy, unit, contract, transport, e2e, crash, bench.
+        filter: Option<String>,
+    },
+    /// Check the house rules: floors, banned names, table numbers, links in docs, file sizes.
+    Tidy,
+    /// Generate the wire types from proto/*.proto.
+    Proto {
+        /// Only say whether they would change.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compare our contract with the one that installed npm packages carry.
+    Contract {
+        /// The node_modules folder.
+        node_modules: PathBuf,
+        /// Keep what the packages say under fixtures/contract.
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Test { filter } => return test::run(filter.as_deref()),
+        Task::Tidy => tidy::run(),
+        Task::Proto { check } => proto::generate(check),
+        Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What an operator can set: flags, their environment variables, defaults and units.
+//!
+//! These names are a contract with deployments, tests and dashboards; they change only with a release note.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// An open data plane for the Bluesky AppView.
+#[derive(Debug, Parser)]
+#[command(name = "groundplane", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve: read the network, answer the AppView.
+    Serve(Box<Settings>),
+    /// Show it at work: a synthetic network of a few thousand accounts in this process, served like a real one.
+    Demo(DemoSettings),
+    /// Make one call and print the answer as JSON, for example: groundplane get GetTimeline '{"actorDid": "did:plc:..."}'
+    Get(GetSettings),
+    /// Print the settings in force, as `serve` would see them.
+    Config(Box<Settings>),
+    /// Print a completion script for a shell. It completes the names of calls as well.
+    Completions {
+        /// bash, zsh or fish.
+        shell: String,
+    },
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Settings {
+    /// gRPC for the AppView, HTTP/2 cleartext and HTTP/1.1 on the same port.
+    #[arg(long, env = "GROUNDPLANE_LISTEN", default_value = "127.0.0.1:2585")]
+    pub(crate) listen: SocketAddr,
+    /// Admin HTTP: dashboard, metrics, health, status, operator API.
+    #[arg(long, env = "GROUNDPLANE_ADMIN_LISTEN", default_value = "127.0.0.1:2586")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Folder of the embedded store.
+    #[arg(long, env = "GROUNDPLANE_DATA_DIR", default_value = "./groundplane-data")]
+    pub(crate) data_dir: PathBuf,
+    /// Parts to run in this process: ingest, read, or both.
+    #[arg(long, env = "GROUNDPLANE_ROLES", default_value = "ingest,read", value_delimiter = ',')]
+    pub(crate) roles: Vec<String>,
+    /// Relay to read, ws:// or wss://; repeatable, or a comma list. None: nothing is read.
+    #[arg(long, env = "GROUNDPLANE_RELAY_URL", value_delimiter = ',')]
+    pub(crate) relay_url: Vec<String>,
+    /// Where a first start begins: now, or oldest (everything the relay retains).
+    #[arg(long, env = "GROUNDPLANE_RELAY_START", default_value = "now")]
+    pub(crate) relay_start: String,
+    /// DID directory.
+    #[arg(long, env = "GROUNDPLANE_PLC_URL", default_value = "https://plc.directory")]
+    pub(crate) plc_url: String,
+    /// Resolve any DID by GET <url>/<did> instead of the directory and did:web.
+    #[arg(long, env = "GROUNDPLANE_DID_RESOLVER_URL")]
+    pub(crate) did_resolver_url: Option<String>,
+    /// Resolve handles by com.atproto.identity.resolveHandle at this URL instead of DNS and HTTPS.
+    #[arg(long, env = "GROUNDPLANE_HANDLE_RESOLVER_URL")]
+    pub(crate) handle_resolver_url: Option<String>,
+    /// bsync, for private state.
+    #[arg(long, env = "GROUNDPLANE_BSYNC_URL")]
+    pub(crate) bsync_url: Option<String>,
+    /// Key for bsync.
+    #[arg(long, env = "GROUNDPLANE_BSYNC_API_KEY", hide_env_values = true)]
+    pub(crate) bsync_api_key: Option<String>,
+    /// HTTP version for bsync; it speaks 1.1 only.
+    #[arg(long, env = "GROUNDPLANE_BSYNC_HTTP_VERSION", default_value = "1.1")]
+    pub(crate) bsync_http_version: String,
+    /// Labelers to subscribe to; repeatable, or a comma list.
+    #[arg(long, env = "GROUNDPLANE_LABELER_URLS", value_delimiter = ',')]
+    pub(crate) labeler_url: Vec<String>,
+    /// Where rows are kept: embedded.
+    #[arg(long, env = "GROUNDPLANE_STORE", default_value = "embedded")]
+    pub(crate) store: String,
+    /// memcached nodes as host:port,host:port.
+    #[arg(long, env = "GROUNDPLANE_MEMCACHED")]
+    pub(crate) memcached: Option<String>,
+    /// Bearer token for everything on the admin port that changes state. Without it those calls are refused unless the
+    /// admin address is loopback.
+    #[arg(long, env = "GROUNDPLANE_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+    /// Bearer tokens of callers other than the AppView; repeatable, or a comma list. A wrong one is refused, a missing
+    /// one allowed unless --require-auth.
+    #[arg(long, env = "GROUNDPLANE_AUTH_TOKENS", value_delimiter = ',', hide_env_values = true)]
+    pub(crate) auth_token: Vec<String>,
+    /// Refuse callers without a token.
+    #[arg(long, env = "GROUNDPLANE_REQUIRE_AUTH", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) require_auth: bool,
+    /// Names of callers that metrics tell apart (header x-atlantis-caller); others are "other".
+    #[arg(long, env = "GROUNDPLANE_CALLERS", value_delimiter = ',', default_value = "appview,bsync")]
+    pub(crate) caller: Vec<String>,
+    /// Keys of one request; a larger one is refused before anything is read.
+    #[arg(long, env = "GROUNDPLANE_KEYS_MAX", default_value_t = 100_000)]
+    pub(crate) keys_max: u32,
+    /// Answers kept in memory, in MiB.
+    #[arg(long, env = "GROUNDPLANE_NEAR_CACHE_MIB", default_value_t = 128)]
+    pub(crate) near_cache_mib: u64,
+    /// Block cache of the embedded store, in MiB.
+    #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB", default_value_t = 128)]
+    pub(crate) block_cache_mib: u64,
+    /// Stop when standard input closes, so that a supervisor that dies takes us along.
+    #[arg(long, env = "GROUNDPLANE_EXIT_ON_STDIN_EOF", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) exit_on_stdin_eof: bool,
+    /// Let identity and repo look-ups reach loopback and private addresses (development).
+    #[arg(long, env = "GROUNDPLANE_ALLOW_PRIVATE_NETWORKS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) allow_private_networks: bool,
+    /// What to log: error, warn, info, debug, or a filter.
+    #[arg(long, env = "GROUNDPLANE_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// Settings of `demo`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoSettings {
+    /// gRPC address.
+    #[arg(long, default_value = "127.0.0.1:2585")]
+    pub(crate) listen: SocketAddr,
+    /// Admin address.
+    #[arg(long, default_value = "127.0.0.1:2586")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Accounts of the synthetic network.
+    #[arg(long, default_value_t = 3_000)]
+    pub(crate) accounts: u32,
+    /// The same seed makes the same network.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where to keep the data; a temporary folder that goes at the end, if not given.
+    #[arg(long)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// New events a second after the history has been read.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) live_rate: u32,
+    /// Stop once everything is loaded and what to try has been printed.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Settings of `get`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GetSettings {
+    /// The call, as GetTimeline. Left out: all calls are listed.
+    pub(crate) method: Option<String>,
+    /// The request as JSON.
+    #[arg(default_value = "{}")]
+    pub(crate) request: String,
+    /// The plane to ask.
+    #[arg(long, env = "GROUNDPLANE_URL", default_value = "http://127.0.0.1:2585")]
+    pub(crate) url: String,
+    /// Print bytes as base64, as the contract's JSON has them, instead of the JSON or text they hold.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// A bearer token.
+    #[arg(long, env = "GROUNDPLANE_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+/// What is wrong with the settings, as one line for the operator.
+#[derive(Debug)]
+pub(crate) struct Wrong(pub(crate) String);
+
+impl Settings {
+    /// Takes empty settings as not given, and refuses what cannot work.
+    pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
+        for list in [&mut self.relay_url, &mut self.labeler_url, &mut self.auth_token, &mut self.caller, &mut self.roles] {
+            list.retain_mut(|entry| {
+                *entry = entry.trim().to_owned();
+                !entry.is_empty()
+            });
+        }
+        for option in [
+            &mut self.did_resolver_url,
+            &mut self.handle_resolver_url,
+            &mut self.bsync_url,
+            &mut self.bsync_api_key,
+            &mut self.memcached,
+            &mut self.admin_token,
+        ] {
+            if option.as_deref().is_some_and(|text| text.trim().is_empty()) {
+                *option = None;
+            }
+        }
+        let wrong = |why: String| Err(Wrong(why));
+        for role in &self.roles {
+            if role != "ingest" && role != "read" {
+                return wrong(format!("--roles: {role:?} is no part: use ingest, read, or ingest,read"));
+            }
+        }
+        if self.roles.is_empty() {
+            return wrong("--roles is empty: use ingest, read, or ingest,read".into());
+        }
+        if self.relay_start != "now" && self.relay_start != "oldest" {
+            return wrong(format!("--relay-start: {:?} is neither now nor oldest", self.relay_start));
+        }
+        if self.bsync_http_version != "1.1" {
+            return wrong(format!("--bsync-http-version: {:?} is not supported: bsync speaks 1.1 only", self.bsync_http_version));
+        }
+        if self.bsync_url.is_some() && self.bsync_api_key.is_none() {
+            return wrong("--bsync-url needs --bsync-api-key".into());
+        }
+        if self.store != "embedded" {
+            return wrong(format!("--store: {:?} is not offered by this version: use embedded", self.store));
+        }
+        if self.memcached.is_some() {
+            return wrong("--memcached is not offered by this version: leave it out".into());
+        }
+        for url in [Some(&self.plc_url), self.did_resolver_url.as_ref(), self.handle_resolver_url.as_ref(), self.bsync_url.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if !(url.starts_with("http://") || url.starts_with("https://")) {
+                return wrong(format!("{url:?} is not a URL: begin it with http:// or https://"));
+            }
+        }
+        for url in &self.relay_url {
+            gp_ingest::relay_base(url).map_err(|why| Wrong(format!("--relay-url: {why}")))?;
+        }
+        Ok(self)
+    }
+
+    /// Whether a role runs in this process.
+    pub(crate) fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|r| r == role)
+    }
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask test`: everything that must hold, in one command, with one closing line.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{shell, tidy};
+
+/// Results of the parts that have run.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    lines: Vec<String>,
+}
+
+/// One part of the tests: its name, and what runs it and counts.
+type Part = (&'static str, fn() -> Result<(u64, u64)>);
+
+/// The parts, quick ones first.
+const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit)];
+
+/// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
+pub fn run(filter: Option<&str>) -> ExitCode {
+    let mut tally = Tally::default();
+    let mut ran = 0;
+    for (name, part) in PARTS {
+        if filter.is_some_and(|f| !name.contains(f)) {
+            continue;
+        }
+        ran += 1;
+        println!("== {name}");
+        let begun = Instant::now();
+        let (passed, failed) = part().unwrap_or_else(|e| {
+            eprintln!("{name}: {e:#}");
+            (0, 1)
+        });
+        tally.passed += passed;
+        tally.failed += failed;
+        tally.lines.push(format!("{name:<10} {passed:>6} passed {failed:>4} failed {:>6} s", begun.elapsed().as_secs()));
+    }
+    println!();
+    for line in &tally.lines {
+        println!("{line}");
+    }
+    if ran == 0 {
+        eprintln!("no part of the tests has that in its name");
+        return ExitCode::FAILURE;
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tidy_part() -> Result<(u64, u64)> {
+    match tidy::run() {
+        Ok(()) => Ok((1, 0)),
+        Err(e) => {
+            eprintln!("{e:#}");
+            Ok((0, 1))
+        }
+    }
+}
+
+/// Unit, conformance, corpus and integration tests of all crates.
+fn unit() -> Result<(u64, u64)> {
+    let mut command = shell::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let (passed, failed, ok) = counted(&mut command, |line| {
+        let rest = line.strip_prefix("test result: ")?;
+        Some((number_before(rest, " passed")?, number_before(rest, " failed")?))
+    })?;
+    if !ok && failed == 0 {
+        bail!("cargo test failed before it could count; see above");
+    }
+    Ok((passed, failed))
+}
+
+fn number_before(text: &str, word: &str) -> Option<u64> {
+    let (before, _) = text.split_once(word)?;
+    before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Runs a program, shows its output, and adds up the lines that count.
+pub fn counted(command: &mut Command, count: impl Fn(&str) -> Option<(u64, u64)>) -> Result<(u64, u64, bool)> {
+    let shown = format!("{command:?}");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
+    let (mut passed, mut failed) = (0, 0);
+    if let Some(out) = child.stdout.take() {
+        for line in BufReader::new(out).lines() {
+            let line = line?;
+            if let Some((p, f)) = count(&line) {
+                passed += p;
+                failed += f;
+            }
+            // Thousands of lines of passing tests help nobody.
+            if !line.ends_with("... ok") {
+                println!("{line}");
+            }
+        }
+    }
+    Ok((passed, failed, child.wait()?.success()))
+}
