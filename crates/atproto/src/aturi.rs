@@ -69,7 +69,9 @@ impl<'a> AtUri<'a> {
     /// `None` where the authority is a handle. As cheap as [`AtUri::split`].
     pub fn record_parts(text: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
         match AtUri::split(text)? {
-            AtUri { authority, collection: Some(collection), rkey: Some(rkey), fragment: None } if authority.starts_with("did:") => {
+            AtUri { authority, collection: Some(collection), rkey: Some(rkey), fragment: None }
+                if authority.starts_with("did:") =>
+            {
                 Some((authority, collection, rkey))
             }
             _ => None,

@@ -144,7 +144,10 @@ impl<'a> Car<'a> {
 enum Table {
     Linear,
     /// Places in `blocks` plus one, zero for none; at most half of the slots are taken.
-    Hashed { slots: Vec<u32>, shift: u32 },
+    Hashed {
+        slots: Vec<u32>,
+        shift: u32,
+    },
 }
 
 impl Table {
@@ -325,8 +328,14 @@ mod tests {
         let root = Cid::for_raw(b"");
         assert_eq!(header(&|w| drop(w.map(1).text("version").int(1))), CarError::NoRoot);
         assert_eq!(header(&|w| drop(w.map(1).text("roots").list(1).link(root.as_ref()))), CarError::Header);
-        assert_eq!(header(&|w| drop(w.map(2).text("roots").list(1).link(root.as_ref()).text("version").int(2))), CarError::Header);
-        assert_eq!(header(&|w| drop(w.map(2).text("roots").list(1).text("x").text("version").int(1))), CarError::Header);
+        assert_eq!(
+            header(&|w| drop(w.map(2).text("roots").list(1).link(root.as_ref()).text("version").int(2))),
+            CarError::Header
+        );
+        assert_eq!(
+            header(&|w| drop(w.map(2).text("roots").list(1).text("x").text("version").int(1))),
+            CarError::Header
+        );
     }
 
     proptest! {

@@ -310,7 +310,8 @@ impl<'a> Reader<'a> {
         let (major, argument) = self.head()?;
         Ok(match major {
             0 => i64::try_from(argument).map_or_else(|_| Value::BigInt(i128::from(argument)), Value::Int),
-            1 => i64::try_from(argument).map_or_else(|_| Value::BigInt(-1 - i128::from(argument)), |n| Value::Int(-1 - n)),
+            1 => i64::try_from(argument)
+                .map_or_else(|_| Value::BigInt(-1 - i128::from(argument)), |n| Value::Int(-1 - n)),
             2 => Value::Bytes(self.slice(argument)?),
             3 => Value::Text(self.utf8(argument)?),
             4 => {
@@ -680,9 +681,32 @@ pub(crate) mod tests {
     #[test]
     fn canonical_items_round_trip() {
         for hex in [
-            "00", "17", "1818", "1903e8", "1a000f4240", "1b000000e8d4a51000", "1b7fffffffffffffff", "1bffffffffffffffff",
-            "20", "3863", "3b7fffffffffffffff", "3bffffffffffffffff", "40", "4401020304", "60", "6161", "62c3bc", "80",
-            "83010203", "a0", "a26161016162820203", "f4", "f5", "f6", "fb3ff199999999999a", "a16568656c6c6f65776f726c64",
+            "00",
+            "17",
+            "1818",
+            "1903e8",
+            "1a000f4240",
+            "1b000000e8d4a51000",
+            "1b7fffffffffffffff",
+            "1bffffffffffffffff",
+            "20",
+            "3863",
+            "3b7fffffffffffffff",
+            "3bffffffffffffffff",
+            "40",
+            "4401020304",
+            "60",
+            "6161",
+            "62c3bc",
+            "80",
+            "83010203",
+            "a0",
+            "a26161016162820203",
+            "f4",
+            "f5",
+            "f6",
+            "fb3ff199999999999a",
+            "a16568656c6c6f65776f726c64",
             "d82a5825000171122082ba8099173286453da581ff5180730ba80d2c71e2dc4e81ade03ff776ee0519",
             "a2616280626161f6",
         ] {
@@ -814,7 +838,8 @@ pub(crate) mod tests {
         leaf.prop_recursive(4, 40, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Owned::List),
-                prop::collection::btree_map("\\PC{0,6}", inner, 0..6).prop_map(|map| Owned::Map(map.into_iter().collect())),
+                prop::collection::btree_map("\\PC{0,6}", inner, 0..6)
+                    .prop_map(|map| Owned::Map(map.into_iter().collect())),
             ]
         })
     }
@@ -843,7 +868,9 @@ pub(crate) mod tests {
                 Owned::Bytes(bytes) => Value::Bytes(bytes),
                 Owned::Link(cid) => Value::Link(cid.as_ref()),
                 Owned::List(items) => Value::List(items.iter().map(Owned::borrow).collect()),
-                Owned::Map(entries) => Value::Map(entries.iter().map(|(key, value)| (&**key, value.borrow())).collect()),
+                Owned::Map(entries) => {
+                    Value::Map(entries.iter().map(|(key, value)| (&**key, value.borrow())).collect())
+                }
             }
         }
     }

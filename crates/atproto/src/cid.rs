@@ -350,7 +350,8 @@ mod tests {
         let upper = HELLO.to_uppercase();
         let base58 = format!("z{}", multibase::base58_encode(Cid::parse(HELLO).unwrap().as_bytes()));
         let longer = format!("{HELLO}a");
-        for text in ["", "b", "Q", "bafyrei", &upper, &base58, &longer, &HELLO[..58], " bafy", "Qm", "QmdfTbBqBPQ7VNxZ"] {
+        for text in ["", "b", "Q", "bafyrei", &upper, &base58, &longer, &HELLO[..58], " bafy", "Qm", "QmdfTbBqBPQ7VNxZ"]
+        {
             assert!(!is_valid(text), "{text}");
         }
     }
@@ -361,7 +362,9 @@ mod tests {
         assert_eq!(CidRef::from_bytes(&sha512).unwrap().parts(), (0x71, SHA2_512, &[7u8; 64][..]));
         let v0 = [&[0x12, 0x20][..], &[7; 32]].concat();
         assert_eq!(CidRef::from_bytes(&v0).unwrap().parts(), (DAG_PB, SHA2_256, &[7u8; 32][..]));
-        for bad in [&[][..], &[1], &[0, 0x71, 0x12, 0x00], &[1, 0x71, 0x12, 0x20, 0], &[1, 0xf1, 0x00, 0x12, 0], &v0[..33]] {
+        for bad in
+            [&[][..], &[1], &[0, 0x71, 0x12, 0x00], &[1, 0x71, 0x12, 0x20, 0], &[1, 0xf1, 0x00, 0x12, 0], &v0[..33]]
+        {
             assert_eq!(CidRef::from_bytes(bad), Err(CidError), "{bad:?}");
         }
         assert_eq!(Cid::from_bytes(&sha512), Err(CidError));

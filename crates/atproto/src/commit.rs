@@ -75,7 +75,10 @@ impl<'a> Commit<'a> {
             return Err(CommitError::Version);
         }
         Ok(Commit {
-            did: did.ok_or(CommitError::Missing("did")).and_then(|did| did::Did::parse(did).map_err(|_| CommitError::Did))?.as_str(),
+            did: did
+                .ok_or(CommitError::Missing("did"))
+                .and_then(|did| did::Did::parse(did).map_err(|_| CommitError::Did))?
+                .as_str(),
             rev: Tid::parse(rev.ok_or(CommitError::Missing("rev"))?).map_err(|_| CommitError::Rev)?,
             data: data.ok_or(CommitError::Missing("data"))?,
             prev: prev.ok_or(CommitError::Missing("prev"))?,
@@ -85,7 +88,12 @@ impl<'a> Commit<'a> {
 
     fn encode(&self, sig: Option<&[u8]>) -> Vec<u8> {
         let mut writer = Writer::with_capacity(256);
-        writer.map(5 + usize::from(sig.is_some())).text("did").text(self.did).text("rev").text(self.rev.text().as_str());
+        writer
+            .map(5 + usize::from(sig.is_some()))
+            .text("did")
+            .text(self.did)
+            .text("rev")
+            .text(self.rev.text().as_str());
         if let Some(sig) = sig {
             writer.text("sig").bytes(sig);
         }
@@ -205,14 +213,29 @@ mod tests {
         assert_eq!(error(&|w| all(w, DID, REV, 2, 6)), CommitError::Version);
         assert_eq!(error(&|w| all(w, "did:", REV, 3, 6)), CommitError::Did);
         assert_eq!(error(&|w| all(w, DID, "1", 3, 6)), CommitError::Rev);
-        assert_eq!(error(&|w| { all(w, DID, REV, 3, 7); w.text("did").text(DID); }), CommitError::Encoding(CborError::DuplicateKey));
-        assert_eq!(error(&|w| { all(w, DID, REV, 3, 6); w.null(); }), CommitError::Encoding(CborError::Trailing));
+        assert_eq!(
+            error(&|w| {
+                all(w, DID, REV, 3, 7);
+                w.text("did").text(DID);
+            }),
+            CommitError::Encoding(CborError::DuplicateKey)
+        );
+        assert_eq!(
+            error(&|w| {
+                all(w, DID, REV, 3, 6);
+                w.null();
+            }),
+            CommitError::Encoding(CborError::Trailing)
+        );
         // A further field is passed over; the signature is over the five known ones.
         let mut writer = Writer::new();
         all(&mut writer, DID, REV, 3, 7);
         writer.text("ops").list(0);
         assert_eq!(hex_encode(&Commit::decode(writer.as_bytes()).unwrap().unsigned_bytes()), UNSIGNED);
-        assert_eq!(hex_decode(UNSIGNED).map(|bytes| Commit::decode(&bytes).unwrap_err()), Some(CommitError::Missing("sig")));
+        assert_eq!(
+            hex_decode(UNSIGNED).map(|bytes| Commit::decode(&bytes).unwrap_err()),
+            Some(CommitError::Missing("sig"))
+        );
     }
 
     proptest! {

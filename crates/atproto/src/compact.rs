@@ -152,7 +152,9 @@ pub fn pack_uri(uri: &str, out: &mut Vec<u8>) {
 
 /// Appends the atom of a record's URI from its parts; the same bytes as [`pack_uri`] of the joined text.
 pub fn pack_record_uri(did: &str, collection: &str, rkey: &str, out: &mut Vec<u8>) {
-    let plain = |part: &str| !part.is_empty() && part.len() <= TEXT_BYTES_MAX && !part.bytes().any(|byte| b"/#?".contains(&byte));
+    let plain = |part: &str| {
+        !part.is_empty() && part.len() <= TEXT_BYTES_MAX && !part.bytes().any(|byte| b"/#?".contains(&byte))
+    };
     if did.starts_with("did:") && plain(did) && plain(collection) && plain(rkey) {
         out.push(tag::URI_RECORD);
         pack_did(did, out);
@@ -398,10 +400,28 @@ mod tests {
 
     #[test]
     fn odd_texts_round_trip_byte_for_byte() {
-        for did in [DID, "did:plc:EWVI7NXZYOUN6ZHXRHS64OIZ", "did:plc:short", "did:web:a.b%3A80", "", "\0\u{1}\u{2}\u{ff}", "did:plc:ewvi7nxzyoun6zhxrhs64oi1"] {
+        for did in [
+            DID,
+            "did:plc:EWVI7NXZYOUN6ZHXRHS64OIZ",
+            "did:plc:short",
+            "did:web:a.b%3A80",
+            "",
+            "\0\u{1}\u{2}\u{ff}",
+            "did:plc:ewvi7nxzyoun6zhxrhs64oi1",
+        ] {
             round_trip(pack_did, unpack_did, did);
         }
-        for rkey in ["3jzfcijpj2z2a", "self", "Self", "3JZFCIJPJ2Z2A", "kjzfcijpj2z2a", "", "a\0b", "2222222222222", "jzzzzzzzzzzzz"] {
+        for rkey in [
+            "3jzfcijpj2z2a",
+            "self",
+            "Self",
+            "3JZFCIJPJ2Z2A",
+            "kjzfcijpj2z2a",
+            "",
+            "a\0b",
+            "2222222222222",
+            "jzzzzzzzzzzzz",
+        ] {
             round_trip(pack_rkey, unpack_rkey, rkey);
         }
         for nsid in KNOWN_NSIDS.iter().copied().chain(["app.bsky.feed.Post", "x.y.z", "", "app.bsky.feed.post "]) {
@@ -460,7 +480,9 @@ mod tests {
 
     #[test]
     fn parts_and_text_pack_alike() {
-        for (did, collection, rkey) in [(DID, "app.bsky.feed.post", "3jzfcijpj2z2a"), (DID, "a.b.c", "x#y"), ("x", "a.b.c", "y"), (DID, "a", "")] {
+        for (did, collection, rkey) in
+            [(DID, "app.bsky.feed.post", "3jzfcijpj2z2a"), (DID, "a.b.c", "x#y"), ("x", "a.b.c", "y"), (DID, "a", "")]
+        {
             let (mut parts, text) = (Vec::new(), crate::aturi::of_record(did, collection, rkey));
             pack_record_uri(did, collection, rkey, &mut parts);
             assert_eq!(parts, packed(pack_uri, &text), "{text}");

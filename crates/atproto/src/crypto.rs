@@ -21,12 +21,12 @@ const COMPRESSED_BYTES: usize = 33;
 
 /// Half of the group orders, rounded down: the greatest s that is low.
 const P256_HALF_ORDER: [u8; 32] = [
-    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b,
-    0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xde, 0x73, 0x7d,
+    0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
 ];
 const K256_HALF_ORDER: [u8; 32] = [
-    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4,
-    0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
+    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d, 0x57, 0x6e,
+    0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
 
 /// The two curves of atproto.
@@ -232,11 +232,13 @@ impl SigningKey {
         let digest = Sha256::digest(message);
         match self {
             SigningKey::P256(key) => {
-                let signature: p256::ecdsa::Signature = key.sign_prehash(&digest).expect("a sha-256 digest can be signed");
+                let signature: p256::ecdsa::Signature =
+                    key.sign_prehash(&digest).expect("a sha-256 digest can be signed");
                 signature.normalize_s().to_bytes().into()
             }
             SigningKey::K256(key) => {
-                let signature: k256::ecdsa::Signature = key.sign_prehash(&digest).expect("a sha-256 digest can be signed");
+                let signature: k256::ecdsa::Signature =
+                    key.sign_prehash(&digest).expect("a sha-256 digest can be signed");
                 signature.normalize_s().to_bytes().into()
             }
         }
@@ -277,8 +279,14 @@ mod tests {
 
     #[test]
     fn known_keys() {
-        assert_eq!(key(Curve::P256).verifying_key().to_did_key(), "did:key:zDnaeQa8zprPhHA7Yuxcgc2Uh6XNQgaKjmFZE4EaA9fk5svmJ");
-        assert_eq!(key(Curve::K256).verifying_key().to_did_key(), "did:key:zQ3shjyJXUaRJC2GC43mX8aPrUhoTdoiongXhZjsdTzPKYZUM");
+        assert_eq!(
+            key(Curve::P256).verifying_key().to_did_key(),
+            "did:key:zDnaeQa8zprPhHA7Yuxcgc2Uh6XNQgaKjmFZE4EaA9fk5svmJ"
+        );
+        assert_eq!(
+            key(Curve::K256).verifying_key().to_did_key(),
+            "did:key:zQ3shjyJXUaRJC2GC43mX8aPrUhoTdoiongXhZjsdTzPKYZUM"
+        );
     }
 
     #[test]
@@ -328,16 +336,23 @@ mod tests {
 
     #[test]
     fn all_text_forms_of_a_key() {
-        for (curve, legacy) in [(Curve::P256, "EcdsaSecp256r1VerificationKey2019"), (Curve::K256, "EcdsaSecp256k1VerificationKey2019")] {
+        for (curve, legacy) in
+            [(Curve::P256, "EcdsaSecp256r1VerificationKey2019"), (Curve::K256, "EcdsaSecp256k1VerificationKey2019")]
+        {
             let verifier = key(curve).verifying_key();
             assert_eq!(VerifyingKey::from_did_key(&verifier.to_did_key()), Ok(verifier.clone()));
-            assert_eq!(VerifyingKey::from_verification_method("Multikey", &verifier.to_multikey()), Ok(verifier.clone()));
+            assert_eq!(
+                VerifyingKey::from_verification_method("Multikey", &verifier.to_multikey()),
+                Ok(verifier.clone())
+            );
             let uncompressed = match &verifier {
                 VerifyingKey::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
                 VerifyingKey::K256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
             };
             for point in [verifier.to_compressed().to_vec(), uncompressed.clone()] {
-                for text in [format!("z{}", multibase::base58_encode(&point)), format!("f{}", multibase::hex_encode(&point))] {
+                for text in
+                    [format!("z{}", multibase::base58_encode(&point)), format!("f{}", multibase::hex_encode(&point))]
+                {
                     assert_eq!(VerifyingKey::from_verification_method(legacy, &text), Ok(verifier.clone()), "{text}");
                 }
             }
@@ -353,7 +368,10 @@ mod tests {
         assert_eq!(VerifyingKey::from_did_key(&good), Err(KeyError::Text));
         assert_eq!(VerifyingKey::from_did_key("did:key:z"), Err(KeyError::Text));
         assert_eq!(VerifyingKey::from_did_key("did:key:z0OIl"), Err(KeyError::Text));
-        assert_eq!(VerifyingKey::from_did_key("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"), Err(KeyError::Unsupported));
+        assert_eq!(
+            VerifyingKey::from_did_key("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"),
+            Err(KeyError::Unsupported)
+        );
         assert_eq!(VerifyingKey::from_verification_method("JsonWebKey2020", &good), Err(KeyError::Unsupported));
         assert_eq!(VerifyingKey::from_multikey(&format!("fe701{}", "05".repeat(33))), Err(KeyError::Point));
         assert_eq!(VerifyingKey::from_point(Curve::P256, &[]), Err(KeyError::Point));

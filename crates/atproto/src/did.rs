@@ -133,17 +133,45 @@ mod tests {
     fn accept_set() {
         let longest = format!("did:web:{}", "a".repeat(DID_CHARS_MAX - 8));
         for text in [
-            "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:web:example.com", "did:web:localhost%3A1234", "did:method:val", "did:m:v",
-            "did:method:-:_:.-", "did:m:%zz", "did:method::::val", "did:key:zQ3shZc2QzApp2oymGvQbzP8eKheVshBHbU4ZYjeXqwSKEn6N",
-            "did:m:a.", "did:m:123", &longest,
+            "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+            "did:web:example.com",
+            "did:web:localhost%3A1234",
+            "did:method:val",
+            "did:m:v",
+            "did:method:-:_:.-",
+            "did:m:%zz",
+            "did:method::::val",
+            "did:key:zQ3shZc2QzApp2oymGvQbzP8eKheVshBHbU4ZYjeXqwSKEn6N",
+            "did:m:a.",
+            "did:m:123",
+            &longest,
         ] {
             assert!(is_valid(text), "{text}");
         }
         let too_long = format!("{longest}a");
         for text in [
-            "", "did", "did:", "did:plc", "did:plc:", "did:method:", "DID:plc:abc", "did:METHOD:val", "did:m123:val", "did::val",
-            "did:method:val:", "did:method:val%", "did:method:val/two", "did:method:val?two", "did:method:val#two",
-            "did:method:v l", " did:method:val", "did:method:val ", "did:meth.od:val", "did:method:välue", "didmethod:val", &too_long,
+            "",
+            "did",
+            "did:",
+            "did:plc",
+            "did:plc:",
+            "did:method:",
+            "DID:plc:abc",
+            "did:METHOD:val",
+            "did:m123:val",
+            "did::val",
+            "did:method:val:",
+            "did:method:val%",
+            "did:method:val/two",
+            "did:method:val?two",
+            "did:method:val#two",
+            "did:method:v l",
+            " did:method:val",
+            "did:method:val ",
+            "did:meth.od:val",
+            "did:method:välue",
+            "didmethod:val",
+            &too_long,
         ] {
             assert!(!is_valid(text), "{text}");
         }
@@ -162,7 +190,12 @@ mod tests {
         let mut back = String::new();
         push_plc(&plc_bytes(text).unwrap(), &mut back);
         assert_eq!(back, text);
-        for other in ["did:plc:EWVI7NXZYOUN6ZHXRHS64OIZ", "did:plc:ewvi7nxzyoun6zhxrhs64oi", "did:plc:ewvi7nxzyoun6zhxrhs64oi1", "did:web:a"] {
+        for other in [
+            "did:plc:EWVI7NXZYOUN6ZHXRHS64OIZ",
+            "did:plc:ewvi7nxzyoun6zhxrhs64oi",
+            "did:plc:ewvi7nxzyoun6zhxrhs64oi1",
+            "did:web:a",
+        ] {
             assert_eq!(plc_bytes(other), None, "{other}");
         }
     }

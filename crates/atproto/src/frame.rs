@@ -265,7 +265,13 @@ impl<'a> Message<'a> {
             }
             Message::Unknown(kind) => drop(header(&mut writer, kind).map(0)),
             Message::Error(it) => {
-                writer.map(1).text("op").int(-1).map(1 + usize::from(it.message.is_some())).text("error").text(it.error);
+                writer
+                    .map(1)
+                    .text("op")
+                    .int(-1)
+                    .map(1 + usize::from(it.message.is_some()))
+                    .text("error")
+                    .text(it.error);
                 optional(&mut writer, "message", it.message);
             }
         }
@@ -422,7 +428,12 @@ impl<'a> CommitMessage<'a> {
     fn write(&self, writer: &mut Writer) {
         writer.map(11 + usize::from(self.prev_data.is_some())).text("ops").list(self.ops.len());
         for op in &self.ops {
-            writer.map(3 + usize::from(op.prev.is_some())).text("cid").link_or_null(op.cid.as_ref()).text("path").text(op.path);
+            writer
+                .map(3 + usize::from(op.prev.is_some()))
+                .text("cid")
+                .link_or_null(op.cid.as_ref())
+                .text("path")
+                .text(op.path);
             if let Some(prev) = &op.prev {
                 writer.text("prev").link(prev.as_ref());
             }
@@ -555,7 +566,10 @@ impl<'a> AccountMessage<'a> {
 }
 
 /// A name and a message for people, which both `#info` and error frames are.
-pub(crate) fn read_notice<'a>(reader: &mut Reader<'a>, name: &'static str) -> Result<(&'a str, Option<&'a str>), FrameError> {
+pub(crate) fn read_notice<'a>(
+    reader: &mut Reader<'a>,
+    name: &'static str,
+) -> Result<(&'a str, Option<&'a str>), FrameError> {
     let (mut text, mut message) = (None, None);
     body(reader, |key, reader| {
         match key {
@@ -604,7 +618,9 @@ pub fn peek(frame: &[u8]) -> Peek<'_> {
         let Ok(key) = reader.key() else { break };
         match key {
             "seq" if reader.kind() == Ok(Kind::Unsigned) => peek.seq = reader.int().ok(),
-            "repo" | "did" if reader.kind() == Ok(Kind::Text) => peek.did = reader.text().ok().filter(|text| did::is_valid(text)),
+            "repo" | "did" if reader.kind() == Ok(Kind::Text) => {
+                peek.did = reader.text().ok().filter(|text| did::is_valid(text))
+            }
             _ => {
                 if reader.skip().is_err() {
                     break;
@@ -656,7 +672,14 @@ mod tests {
             Message::Identity(IdentityMessage { seq: 2, did: DID, handle: Some("a.test"), time, time_us }),
             Message::Identity(IdentityMessage { seq: 3, did: DID, handle: None, time, time_us }),
             Message::Account(AccountMessage { seq: 4, did: DID, active: true, status: None, time, time_us }),
-            Message::Account(AccountMessage { seq: 5, did: DID, active: false, status: Some("anything"), time, time_us }),
+            Message::Account(AccountMessage {
+                seq: 5,
+                did: DID,
+                active: false,
+                status: Some("anything"),
+                time,
+                time_us,
+            }),
             Message::Info(InfoMessage { name: "OutdatedCursor", message: Some("m") }),
             Message::Error(StreamError { error: "FutureCursor", message: None }),
         ]
@@ -695,9 +718,15 @@ mod tests {
         };
         let known = Ok(r#"Info(InfoMessage { name: "x", message: None })"#.to_owned());
         assert_eq!(read(&|w| drop(w.map(2).text("op").int(1).text("t").text("#info"))), known);
-        assert_eq!(read(&|w| drop(w.map(2).text("op").int(1).text("t").text("com.atproto.sync.subscribeRepos#info"))), known);
+        assert_eq!(
+            read(&|w| drop(w.map(2).text("op").int(1).text("t").text("com.atproto.sync.subscribeRepos#info"))),
+            known
+        );
         assert_eq!(read(&|w| drop(w.map(3).text("op").int(1).text("t").text("#info").text("x").list(0))), known);
-        assert_eq!(read(&|w| drop(w.map(2).text("op").int(1).text("t").text("a.b.c#info"))), Ok("Unknown(\"a.b.c#info\")".into()));
+        assert_eq!(
+            read(&|w| drop(w.map(2).text("op").int(1).text("t").text("a.b.c#info"))),
+            Ok("Unknown(\"a.b.c#info\")".into())
+        );
         assert_eq!(read(&|w| drop(w.map(1).text("op").int(1))), Ok("Unknown(\"\")".into()));
         assert_eq!(read(&|w| drop(w.map(1).text("op").int(2))), Err(FrameError::Header));
         assert_eq!(read(&|w| drop(w.map(1).text("t").text("#info"))), Err(FrameError::Header));
@@ -715,8 +744,17 @@ mod tests {
         let good = |w: &mut Writer| drop(header(w, "#info"));
         assert_eq!(Message::decode(&frame(&good, &|_| ())), Err(FrameError::Cbor(CborError::Truncated)));
         assert_eq!(Message::decode(&frame(&good, &|w| drop(w.list(0)))), Err(FrameError::Body));
-        assert_eq!(Message::decode(&frame(&good, &|w| { info(w); w.null(); })), Err(FrameError::Cbor(CborError::Trailing)));
-        assert_eq!(Message::decode(&frame(&good, &|w| drop(w.map(1).text("name").int(1)))), Err(FrameError::Field("name")));
+        assert_eq!(
+            Message::decode(&frame(&good, &|w| {
+                info(w);
+                w.null();
+            })),
+            Err(FrameError::Cbor(CborError::Trailing))
+        );
+        assert_eq!(
+            Message::decode(&frame(&good, &|w| drop(w.map(1).text("name").int(1)))),
+            Err(FrameError::Field("name"))
+        );
         let twice = frame(&good, &|w| drop(w.map(2).text("name").text("x").text("name").text("y")));
         assert_eq!(Message::decode(&twice), Err(FrameError::Cbor(CborError::DuplicateKey)));
     }
@@ -773,7 +811,10 @@ mod tests {
         let of = |n| Message::Commit(CommitMessage { ops: vec![commit().ops[0]; n], ..commit() }).encode();
         assert!(Message::decode(&of(COMMIT_OPS_MAX)).is_ok());
         assert_eq!(Message::decode(&of(COMMIT_OPS_MAX + 1)), Err(FrameError::TooManyOps));
-        let of = |n| Message::Sync(SyncMessage { seq: 1, did: DID, blocks: &large[..n], rev: "", time: TIME, time_us: 0 }).encode();
+        let of = |n| {
+            Message::Sync(SyncMessage { seq: 1, did: DID, blocks: &large[..n], rev: "", time: TIME, time_us: 0 })
+                .encode()
+        };
         assert!(Message::decode(&of(SYNC_BLOCKS_BYTES_MAX)).is_ok());
         assert_eq!(Message::decode(&of(SYNC_BLOCKS_BYTES_MAX + 1)), Err(FrameError::BlocksTooLarge));
         assert_eq!(peek(&of(SYNC_BLOCKS_BYTES_MAX + 1)), Peek { kind: Some("#sync"), seq: Some(1), did: Some(DID) });

@@ -39,16 +39,45 @@ mod tests {
     fn accept_set() {
         let longest = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
         for text in [
-            "a.co", "A.ISI.EDU", "john.test", "8.cn", "laptop.local", "blah.arpa", "xn--ls8h.test", "12345.test", "a-b.c-d", "4chan.org",
-            "handle.invalid", "john.co.a2", "jaymome-johnber123456.test", &longest,
+            "a.co",
+            "A.ISI.EDU",
+            "john.test",
+            "8.cn",
+            "laptop.local",
+            "blah.arpa",
+            "xn--ls8h.test",
+            "12345.test",
+            "a-b.c-d",
+            "4chan.org",
+            "handle.invalid",
+            "john.co.a2",
+            "jaymome-johnber123456.test",
+            &longest,
         ] {
             assert!(is_valid(text), "{text}");
         }
         let too_long = format!("{longest}d");
         let label_too_long = format!("{}.test", "a".repeat(64));
         for text in [
-            "", "test", "john..test", ".test", "john.test.", "john.0", "cn.8", "-john.test", "john-.test", "jo_hn.test", "john.te st",
-            "jö.test", "127.0.0.1", "www.maseko.1a", "did:plc:asdf", "john.test/", "@john.test", &too_long, &label_too_long,
+            "",
+            "test",
+            "john..test",
+            ".test",
+            "john.test.",
+            "john.0",
+            "cn.8",
+            "-john.test",
+            "john-.test",
+            "jo_hn.test",
+            "john.te st",
+            "jö.test",
+            "127.0.0.1",
+            "www.maseko.1a",
+            "did:plc:asdf",
+            "john.test/",
+            "@john.test",
+            &too_long,
+            &label_too_long,
         ] {
             assert!(!is_valid(text), "{text}");
         }

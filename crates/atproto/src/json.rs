@@ -317,7 +317,8 @@ mod tests {
     #[test]
     fn links_bytes_and_order() {
         let link = "bafyreidykglsfhoixmivffc5uwhcgshx4j465xwqntbmu43nb2dzqwfvae";
-        let cbor = to_cbor(&json!({ "longer": [1, null, true], "b": {"$bytes": "AAEC"}, "a": {"$link": link} })).unwrap();
+        let cbor =
+            to_cbor(&json!({ "longer": [1, null, true], "b": {"$bytes": "AAEC"}, "a": {"$link": link} })).unwrap();
         let want = format!(r#"{{"a":{{"$link":"{link}"}},"b":{{"$bytes":"AAEC"}},"longer":[1,null,true]}}"#);
         assert_eq!(text_of_cbor(&cbor).unwrap(), want);
         // A map that is not in canonical order keeps the order of its bytes.

@@ -138,7 +138,15 @@ impl<'a> Label<'a> {
         if let Some(sig) = sig {
             writer.text("sig").bytes(sig);
         }
-        writer.text("src").text(self.src).text("uri").text(self.uri).text("val").text(self.val).text("ver").int(VERSION);
+        writer
+            .text("src")
+            .text(self.src)
+            .text("uri")
+            .text(self.uri)
+            .text("val")
+            .text(self.val)
+            .text("ver")
+            .int(VERSION);
     }
 
     /// The bytes that are signed.
@@ -274,7 +282,13 @@ mod tests {
     fn signed_labels_travel() {
         let sig = label().sign(&key());
         let first = Label { sig: &sig, ..label() };
-        let second = Label { cid: None, neg: true, exp: Some("2025-01-01T00:00:00Z"), exp_us: Some(1_735_689_600_000_000), ..label() };
+        let second = Label {
+            cid: None,
+            neg: true,
+            exp: Some("2025-01-01T00:00:00Z"),
+            exp_us: Some(1_735_689_600_000_000),
+            ..label()
+        };
         let frame = encode_labels(9, &[first, second]);
         let want = LabelsMessage { seq: 9, labels: vec![Ok(first), Ok(second)] };
         assert_eq!(LabelStreamMessage::decode(&frame), Ok(LabelStreamMessage::Labels(want)));
@@ -293,7 +307,8 @@ mod tests {
         assert_eq!(keys, ["cid", "cts", "src", "uri", "val", "ver"]);
         assert_eq!(cbor::encode(&value), bytes, "canonical");
         let bytes = Label { cid: None, neg: true, exp: Some("x"), ..label() }.signing_bytes();
-        let keys: Vec<_> = cbor::decode(&bytes).unwrap().as_map().unwrap().iter().map(|(key, _)| key.to_string()).collect();
+        let keys: Vec<_> =
+            cbor::decode(&bytes).unwrap().as_map().unwrap().iter().map(|(key, _)| key.to_string()).collect();
         assert_eq!(keys, ["cts", "exp", "neg", "src", "uri", "val", "ver"]);
     }
 
@@ -318,7 +333,12 @@ mod tests {
         writer.int(7).map(1).text("ver").text("one").map(1).text("cts").text("2024-01-02T03:04:05Z");
         label().write(None, &mut writer);
         let Ok(LabelStreamMessage::Labels(message)) = LabelStreamMessage::decode(writer.as_bytes()) else { panic!() };
-        let want = [Err(LabelError::Field("label")), Err(LabelError::Field("ver")), Err(LabelError::Missing("src")), Ok(label())];
+        let want = [
+            Err(LabelError::Field("label")),
+            Err(LabelError::Field("ver")),
+            Err(LabelError::Missing("src")),
+            Ok(label()),
+        ];
         assert_eq!(message.labels, want);
     }
 

@@ -41,8 +41,20 @@ mod tests {
         let long_name = format!("com.example.{}", "o".repeat(63));
         let longest = format!("com.{}.foo", vec!["middle"; 40].join("."));
         for text in [
-            "app.bsky.feed.post", "com.example.fooBar", "net.users.bob.ping", "a-0.b-1.c", "a.b.c", "a0.b1.c3", "cn.8.lex.stuff",
-            "m.xn--masekowski-pfb.pl", "a-0.b-1.c-3.d", "one.2.three", "onE.two.thrEE4", &long_segment, &long_name, &longest,
+            "app.bsky.feed.post",
+            "com.example.fooBar",
+            "net.users.bob.ping",
+            "a-0.b-1.c",
+            "a.b.c",
+            "a0.b1.c3",
+            "cn.8.lex.stuff",
+            "m.xn--masekowski-pfb.pl",
+            "a-0.b-1.c-3.d",
+            "one.2.three",
+            "onE.two.thrEE4",
+            &long_segment,
+            &long_name,
+            &longest,
         ] {
             assert!(is_valid(text), "{text}");
         }
@@ -50,10 +62,29 @@ mod tests {
         let name_too_long = format!("com.example.{}", "o".repeat(64));
         let too_long = format!("com.{}.foo", vec!["middle"; 45].join("."));
         for text in [
-            "", ".", "a", "a.b", "com.example", "com.example.foo.*", "com.example.foo-bar", "com.example.3", "com.example.3a",
-            "0com.example.foo", "com.example.", ".com.example.foo", "com..example.foo", "com.-example.foo", "com.example-.foo",
-            "com.example.foo ", "com.exämple.foo", "com.example.foo_bar", "com.example.foo/bar", "example.com/foo.bar",
-            &segment_too_long, &name_too_long, &too_long,
+            "",
+            ".",
+            "a",
+            "a.b",
+            "com.example",
+            "com.example.foo.*",
+            "com.example.foo-bar",
+            "com.example.3",
+            "com.example.3a",
+            "0com.example.foo",
+            "com.example.",
+            ".com.example.foo",
+            "com..example.foo",
+            "com.-example.foo",
+            "com.example-.foo",
+            "com.example.foo ",
+            "com.exämple.foo",
+            "com.example.foo_bar",
+            "com.example.foo/bar",
+            "example.com/foo.bar",
+            &segment_too_long,
+            &name_too_long,
+            &too_long,
         ] {
             assert!(!is_valid(text), "{text}");
         }

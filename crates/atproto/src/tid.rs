@@ -109,13 +109,26 @@ mod tests {
 
     #[test]
     fn accept_set() {
-        for text in ["3jzfcijpj2z2a", "7777777777777", "3zzzzzzzzzzzz", "2222222222222", "j222222222222", "jzzzzzzzzzzzz"] {
+        for text in
+            ["3jzfcijpj2z2a", "7777777777777", "3zzzzzzzzzzzz", "2222222222222", "j222222222222", "jzzzzzzzzzzzz"]
+        {
             assert!(is_valid(text), "{text}");
             assert_eq!(Tid::parse(text).unwrap().to_string(), text);
         }
         for text in [
-            "", "3jzfcijpj2z21", "0000000000000", "3jzfcijpj2z2aa", "3jzfcijpj2z2", "3jzf-cij-pj2z-2a", "kjzfcijpj2z2a",
-            "zzzzzzzzzzzzz", "3JZFCIJPJ2Z2A", "3jzfcijpj2z2é", "k222222222222", "3jzfcijpj2z2a ", "3jzfcijpj2z1a",
+            "",
+            "3jzfcijpj2z21",
+            "0000000000000",
+            "3jzfcijpj2z2aa",
+            "3jzfcijpj2z2",
+            "3jzf-cij-pj2z-2a",
+            "kjzfcijpj2z2a",
+            "zzzzzzzzzzzzz",
+            "3JZFCIJPJ2Z2A",
+            "3jzfcijpj2z2é",
+            "k222222222222",
+            "3jzfcijpj2z2a ",
+            "3jzfcijpj2z1a",
         ] {
             assert!(!is_valid(text), "{text}");
         }

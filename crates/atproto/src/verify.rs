@@ -224,7 +224,11 @@ pub fn verify_commit<'a>(
 /// Checks everything about a commit event that does not depend on what is stored.
 ///
 /// The signature comes last, as it costs more than all the rest.
-pub fn check_commit<'a>(message: &CommitMessage<'a>, key: &VerifyingKey, now_us: u64) -> Result<CheckedCommit<'a>, VerifyError> {
+pub fn check_commit<'a>(
+    message: &CommitMessage<'a>,
+    key: &VerifyingKey,
+    now_us: u64,
+) -> Result<CheckedCommit<'a>, VerifyError> {
     let car = Car::parse(message.blocks, EVENT_BLOCKS_MAX)?;
     if car.roots()[0] != message.commit {
         return Err(VerifyError::Root);
@@ -265,7 +269,13 @@ fn verified_ops<'a>(message: &CommitMessage<'a>, car: &Car<'a>) -> Result<Vec<Ve
         if !shaped {
             return Err(VerifyError::OpShape);
         }
-        Ok(VerifiedOp { action: op.action, collection, rkey, cid: op.cid, record: op.cid.and_then(|cid| car.get(&cid)) })
+        Ok(VerifiedOp {
+            action: op.action,
+            collection,
+            rkey,
+            cid: op.cid,
+            record: op.cid.and_then(|cid| car.get(&cid)),
+        })
     };
     message.ops.iter().map(op).collect()
 }

@@ -118,7 +118,9 @@ mod tests {
         let tree = tree_of(&five());
         let blocks: HashMap<_, _> = tree.blocks().into_iter().collect();
         let other = Cid::for_dag_cbor(b"other");
-        let invert = |key: &str, before, after| Partial::new(tree.root(), &blocks).invert([Change { key: key.as_bytes(), before, after }]);
+        let invert = |key: &str, before, after| {
+            Partial::new(tree.root(), &blocks).invert([Change { key: key.as_bytes(), before, after }])
+        };
         assert_eq!(invert(FIVE[0], None, Some(other)), Err(MstError::Contradiction), "another value than the one said");
         assert_eq!(invert(FIVE[0], Some(leaf()), Some(other)), Err(MstError::Contradiction));
         assert_eq!(invert(FIVE[0], Some(leaf()), None), Err(MstError::Contradiction), "said to be gone, but there");
@@ -159,7 +161,10 @@ mod tests {
     }
 
     fn borrowed(changes: &[(String, Option<Cid>, Option<Cid>)]) -> Vec<Change<'_>> {
-        changes.iter().map(|(key, before, after)| Change { key: key.as_bytes(), before: *before, after: *after }).collect()
+        changes
+            .iter()
+            .map(|(key, before, after)| Change { key: key.as_bytes(), before: *before, after: *after })
+            .collect()
     }
 
     proptest! {

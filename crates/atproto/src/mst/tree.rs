@@ -82,7 +82,9 @@ impl Node {
         Ok(Node {
             layer,
             left: raw.left.map(Link::Stub),
-            entries: entries.map(|it| Entry { key: it.key, value: it.value, right: it.right.map(Link::Stub) }).collect(),
+            entries: entries
+                .map(|it| Entry { key: it.key, value: it.value, right: it.right.map(Link::Stub) })
+                .collect(),
             cid: OnceLock::from(cid),
         })
     }
@@ -117,7 +119,9 @@ impl Node {
         let before = at.checked_sub(1).map(|before| &self.entries[before].key);
         let after = self.entries.get(at).map(|entry| &entry.key);
         let ordered = match (child.entries.first(), child.entries.last()) {
-            (Some(first), Some(last)) => before.is_none_or(|key| *key < first.key) && after.is_none_or(|key| *key > last.key),
+            (Some(first), Some(last)) => {
+                before.is_none_or(|key| *key < first.key) && after.is_none_or(|key| *key > last.key)
+            }
             _ => true,
         };
         if !ordered {
@@ -208,7 +212,8 @@ impl Root {
         loop {
             match &mut self.top {
                 Some(Link::Node(node)) if node.entries.is_empty() => {
-                    let Node { layer, left, .. } = Arc::unwrap_or_clone(std::mem::replace(node, Arc::new(Node::hollow())));
+                    let Node { layer, left, .. } =
+                        Arc::unwrap_or_clone(std::mem::replace(node, Arc::new(Node::hollow())));
                     self.top = left;
                     if let Some(Link::Stub(cid)) = &self.top
                         && blocks.node(cid).is_some()
@@ -258,7 +263,14 @@ fn get_below(slot: &mut Option<Link>, key: &[u8], blocks: &impl Blocks) -> Resul
 }
 
 /// Puts a key into a subtree whose top node is on `layer`, which is not below the key's own.
-fn put_below(slot: &mut Option<Link>, layer: u32, key: &[u8], own: u32, value: Cid, blocks: &impl Blocks) -> Result<Option<Cid>> {
+fn put_below(
+    slot: &mut Option<Link>,
+    layer: u32,
+    key: &[u8],
+    own: u32,
+    value: Cid,
+    blocks: &impl Blocks,
+) -> Result<Option<Cid>> {
     if slot.is_none() {
         let single = Node::new(own, None, vec![Entry { key: Key::from_slice(key), value, right: None }]);
         *slot = bridge(single, own, layer);

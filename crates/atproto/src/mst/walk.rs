@@ -15,7 +15,13 @@ pub fn walk(root: Cid, blocks: &impl Blocks, visit: &mut impl FnMut(&[u8], &Cid)
     below(root, blocks, 0, &mut last, visit)
 }
 
-fn below(cid: Cid, blocks: &impl Blocks, depth: u32, last: &mut node::Key, visit: &mut impl FnMut(&[u8], &Cid)) -> Result<(), MstError> {
+fn below(
+    cid: Cid,
+    blocks: &impl Blocks,
+    depth: u32,
+    last: &mut node::Key,
+    visit: &mut impl FnMut(&[u8], &Cid),
+) -> Result<(), MstError> {
     if depth >= DEPTH_MAX {
         return Err(MstError::TooDeep);
     }
@@ -68,7 +74,10 @@ mod tests {
     fn all_keys_in_order() {
         let mut want: Vec<_> = FIVE.iter().copied().chain([HIGH]).collect();
         want.sort_unstable();
-        assert_eq!(keys(six().root(), &six().blocks().into_iter().collect()), Ok(want.into_iter().map(String::from).collect()));
+        assert_eq!(
+            keys(six().root(), &six().blocks().into_iter().collect()),
+            Ok(want.into_iter().map(String::from).collect())
+        );
         assert_eq!(keys(empty_root(), &HashMap::new()), Ok(vec![]));
     }
 
