@@ -1,0 +1,445 @@
+//! Applies verified events: decides what an event means for its repo, and calls the index.
+//!
+//! Everything here runs inside a writer job, so the state of a repo is exactly what the events before left. Nothing
+//! here opens a socket, reads a clock or knows a lexicon: `order` comes before, `index` is called.
+
+use std::sync::Arc;
+
+use gp_atproto::mst::empty_root;
+use gp_index::{
+    actors,
+    apply::{Applied, Op, apply_op},
+    repos::{self, RepoState, RepoStatus},
+};
+use gp_store::View;
+
+use crate::{
+    drop::{DropReason, Drops, SkipReason},
+    facts::{CommitFacts, Facts, Item, OpFacts, SyncFacts},
+    held::Held,
+    jobs::{self, JobKind},
+};
+
+/// What may be decided by settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    pub(crate) resync_on_first_sight: bool,
+    pub(crate) accept_unproven: bool,
+}
+
+/// What an event means for its repo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its operations are applied, and the repo then has this standing.
+    Apply(RepoStatus),
+    /// As `Apply`, and what came before the event must be fetched.
+    ApplyAndResync,
+    /// It is applied already.
+    Stale,
+    /// Something before it is missing: nothing is applied, the repo is read whole.
+    Break,
+    /// The repo is read whole anyway.
+    Held,
+}
+
+/// What is left to do once an event's effects are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct After {
+    /// The account is new: find out who it is.
+    pub(crate) refresh: bool,
+    /// Read the repo whole.
+    pub(crate) resync: bool,
+    /// ... now, even if that failed lately: the event brought something new.
+    pub(crate) urgent: bool,
+}
+
+/// What a commit means for a repo of this state (ingest 3.3, steps 2 and 7 to 10).
+pub(crate) fn judge_commit(state: Option<&RepoState>, it: &CommitFacts, policy: Policy) -> Verdict {
+    let state = match state {
+        Some(state) if state.status != RepoStatus::Deleted => state,
+        gone_or_new => {
+            // A deleted account may come back, but not its past.
+            if gone_or_new.is_some_and(|state| *it.rev <= *state.rev) {
+                return Verdict::Stale;
+            }
+            let from_nothing = it.before == Some(empty_root());
+            return match (from_nothing, policy.resync_on_first_sight) {
+                (false, true) => Verdict::ApplyAndResync,
+                _ => Verdict::Apply(RepoStatus::Synced),
+            };
+        }
+    };
+    if *it.rev <= *state.rev {
+        return Verdict::Stale;
+    }
+    if matches!(state.status, RepoStatus::Desynced | RepoStatus::Resyncing) {
+        return Verdict::Held;
+    }
+    let follows = it.since.as_deref().map(|since| since == state.rev);
+    let continues = match it.before {
+        // With the tree proven, `since` matters only where it names another revision: then something was missed that
+        // changed records and changed them back.
+        Some(before) => state.data == Some(before) && (it.ops.is_empty() || follows.unwrap_or(true)),
+        None => policy.accept_unproven && follows == Some(true),
+    };
+    if continues { Verdict::Apply(state.status) } else { Verdict::Break }
+}
+
+/// What a `#sync` means for a repo of this state. `Apply` moves its revision and changes no record.
+pub(crate) fn judge_sync(state: Option<&RepoState>, it: &SyncFacts) -> Verdict {
+    let state = match state {
+        Some(state) if state.status != RepoStatus::Deleted => state,
+        gone_or_new => {
+            return match gone_or_new.is_some_and(|state| *it.rev <= *state.rev) {
+                true => Verdict::Stale,
+                false if it.data == empty_root() => Verdict::Apply(RepoStatus::Synced),
+                false => Verdict::Break,
+            };
+        }
+    };
+    if *it.rev < *state.rev {
+        return Verdict::Stale;
+    }
+    if matches!(state.status, RepoStatus::Desynced | RepoStatus::Resyncing) {
+        return Verdict::Held;
+    }
+    match (state.data == Some(it.data), *it.rev == *state.rev) {
+        // The creation of an account tells the same commit twice.
+        (true, true) => Verdict::Stale,
+        (true, false) => Verdict::Apply(state.status),
+        (false, _) => Verdict::Break,
+    }
+}
+
+/// What applying needs beside the view.
+pub(crate) struct Applier {
+    pub(crate) policy: Policy,
+    pub(crate) drops: Arc<Drops>,
+    pub(crate) held: Held,
+}
+
+impl Applier {
+    /// Applies one event that has just come in. `touch` is set when the account's row may be missing.
+    pub(crate) fn event(&self, view: &mut View<'_>, item: Item, touch: bool) -> gp_index::Result<After> {
+        let did = Arc::clone(&item.did);
+        let mut state = repos::state(view, &did)?;
+        let mut after = After::default();
+        if (touch || state.as_ref().is_none_or(|s| s.status == RepoStatus::Deleted)) && actors::touch(view, &did, item.time_us)? {
+            jobs::put(view, JobKind::Refresh, &did, "")?;
+            after.refresh = true;
+        }
+        let verdict = self.decide(view, &item, &mut state, &mut after)?;
+        if verdict == Verdict::Held {
+            if state.as_ref().is_some_and(|s| s.status == RepoStatus::Resyncing) {
+                self.held.push(item);
+            } else {
+                // The row is gone if reading the repo was given up; this event is the occasion to try again.
+                if jobs::row(view, JobKind::Resync, &did)?.is_none() {
+                    jobs::put(view, JobKind::Resync, &did, item.facts.rev())?;
+                }
+                after.resync = true;
+                // An account that comes back says so by a `#sync`.
+                after.urgent = matches!(item.facts, Facts::Sync(_));
+            }
+        }
+        Ok(after)
+    }
+
+    /// Decides and, unless the event must wait, carries out.
+    fn decide(&self, view: &mut View<'_>, item: &Item, state: &mut Option<RepoState>, after: &mut After) -> gp_index::Result<Verdict> {
+        let did = &*item.did;
+        let verdict = match &item.facts {
+            Facts::Commit(it) => judge_commit(state.as_ref(), it, self.policy),
+            Facts::Sync(it) => judge_sync(state.as_ref(), it),
+            Facts::Unverified { rev } => match state.as_ref() {
+                Some(state) if **rev <= *state.rev => Verdict::Stale,
+                Some(state) if matches!(state.status, RepoStatus::Desynced | RepoStatus::Resyncing) => Verdict::Held,
+                _ => Verdict::Break,
+            },
+            Facts::Nothing => return Ok(Verdict::Stale),
+        };
+        match verdict {
+            Verdict::Stale => self.drops.skip(SkipReason::Stale, 1),
+            Verdict::Held => self.drops.skip(SkipReason::Held, 1),
+            Verdict::Apply(_) | Verdict::ApplyAndResync => {
+                let status = match verdict {
+                    Verdict::Apply(status) => status,
+                    _ => RepoStatus::New,
+                };
+                let (rev, commit, data) = match &item.facts {
+                    Facts::Commit(it) => {
+                        self.ops(view, did, &it.rev, &it.ops, item.time_us)?;
+                        (&it.rev, it.commit, it.data)
+                    }
+                    Facts::Sync(it) => (&it.rev, it.commit, it.data),
+                    Facts::Unverified { .. } | Facts::Nothing => return Ok(Verdict::Stale),
+                };
+                let now = RepoState { rev: rev.to_string(), commit: Some(commit), data: Some(data), status };
+                repos::set_state(view, did, &now);
+                *state = Some(now);
+                if verdict == Verdict::ApplyAndResync {
+                    jobs::put(view, JobKind::Resync, did, "")?;
+                    after.resync = true;
+                }
+            }
+            Verdict::Break => {
+                let broken = desynced(state.take());
+                repos::set_state(view, did, &broken);
+                *state = Some(broken);
+                jobs::put(view, JobKind::Resync, did, item.facts.rev())?;
+                (after.resync, after.urgent) = (true, true);
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Applies operations in their order. One that meets damaged rows of our own is left out, counted and logged, so
+    /// that one bad row does not stop the network.
+    fn ops(&self, view: &mut View<'_>, did: &str, rev: &str, ops: &[OpFacts], time_us: i64) -> gp_index::Result<()> {
+        let mut applied = Applied::default();
+        for op in ops {
+            let op = Op { action: op.action, collection: &op.collection, rkey: &op.rkey, cid: op.cid, record: op.record.as_deref() };
+            self.op(view, did, rev, &op, time_us, &mut applied)?;
+        }
+        self.count(&applied);
+        Ok(())
+    }
+
+    /// Applies one operation; see [`Applier::ops`].
+    pub(crate) fn op(&self, view: &mut View<'_>, did: &str, rev: &str, op: &Op<'_>, time_us: i64, applied: &mut Applied) -> gp_index::Result<()> {
+        let mark = view.mark();
+        match apply_op(view, did, rev, op, time_us, applied) {
+            Err(error @ gp_index::Error::Corrupt { .. }) => {
+                view.roll_back(mark);
+                self.drops.lost(DropReason::OwnState);
+                tracing::error!(did, collection = op.collection, rkey = op.rkey, %error, "an operation was left out");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn count(&self, applied: &Applied) {
+        self.drops.skip(SkipReason::CollectionUnknown, u64::from(applied.ignored));
+        for dropped in &applied.dropped {
+            self.drops.record(dropped.reason);
+            tracing::debug!(reason = dropped.reason.name(), detail = dropped.detail, "record dropped");
+        }
+    }
+
+    /// Applies a `#account` event.
+    pub(crate) fn account(&self, view: &mut View<'_>, did: &str, active: bool, status: Option<&str>, time_us: i64) -> gp_index::Result<AfterAccount> {
+        let mut after = AfterAccount::default();
+        if actors::touch(view, did, time_us)? {
+            jobs::put(view, JobKind::Refresh, did, "")?;
+            after.refresh = true;
+        }
+        if !active && status == Some("deleted") {
+            // Whether it is true is asked of its host first (T47). Until then nothing changes.
+            jobs::put(view, JobKind::Delete, did, "")?;
+            after.delete = true;
+            return Ok(after);
+        }
+        actors::set_account(view, did, active, status, time_us)?;
+        if status == Some("desynchronized") {
+            let state = repos::state(view, did)?;
+            if !state.as_ref().is_some_and(|s| s.status == RepoStatus::Resyncing) {
+                repos::set_state(view, did, &desynced(state));
+            }
+            jobs::put(view, JobKind::Resync, did, "")?;
+            after.resync = true;
+        }
+        Ok(after)
+    }
+
+    /// Applies a `#identity` event: what it says is not believed, but asked for.
+    pub(crate) fn identity(&self, view: &mut View<'_>, did: &str, time_us: i64) -> gp_index::Result<()> {
+        actors::touch(view, did, time_us)?;
+        jobs::put(view, JobKind::Refresh, did, "")
+    }
+
+    /// Begins the whole reading of a repo: from now on its events are kept aside. Returns the job's row and the
+    /// repo's standing before.
+    pub(crate) fn begin_resync(&self, view: &mut View<'_>, did: &Arc<str>, time_us: i64) -> gp_index::Result<Begun> {
+        if actors::touch(view, did, time_us)? {
+            jobs::put(view, JobKind::Refresh, did, "")?;
+        }
+        let row = match jobs::row(view, JobKind::Resync, did)? {
+            Some(row) => row,
+            None => {
+                jobs::put(view, JobKind::Resync, did, "")?;
+                jobs::row(view, JobKind::Resync, did)?.ok_or(gp_index::Error::Corrupt { table: jobs::JOB.name, what: "row" })?
+            }
+        };
+        let mut state = repos::state(view, did)?.unwrap_or_else(|| desynced(None));
+        let before = state.status;
+        if before == RepoStatus::Deleted {
+            state = desynced(None);
+        }
+        state.status = RepoStatus::Resyncing;
+        repos::set_state(view, did, &state);
+        self.held.open(did);
+        Ok(Begun { row, before, rev: state.rev })
+    }
+
+    /// Ends the whole reading of a repo, its records already applied, and applies the events kept aside since it
+    /// began. Returns whether the repo is complete; if not, it must be read again.
+    pub(crate) fn end_resync(&self, view: &mut View<'_>, did: &Arc<str>, read: &SyncFacts, begun: &Begun) -> gp_index::Result<bool> {
+        let held = self.held.take(did);
+        let mut now = RepoState { rev: read.rev.to_string(), commit: Some(read.commit), data: Some(read.data), status: RepoStatus::Synced };
+        if held.spilled && *held.rev_max > *read.rev {
+            now.status = RepoStatus::Desynced;
+            jobs::put(view, JobKind::Resync, did, &held.rev_max)?;
+        }
+        repos::set_state(view, did, &now);
+        let mut state = Some(now);
+        let mut after = After::default();
+        for item in &held.items {
+            self.decide(view, item, &mut state, &mut after)?;
+        }
+        let complete = state.is_some_and(|s| s.status == RepoStatus::Synced);
+        // A row that was written since the reading began asks for one more.
+        Ok(complete && jobs::remove(view, JobKind::Resync, did, Some(&begun.row))?)
+    }
+
+    /// Ends a whole reading that failed: the repo goes on as before. Its events kept aside are applied if they can be.
+    pub(crate) fn abandon_resync(&self, view: &mut View<'_>, did: &Arc<str>, begun: &Begun, give_up: bool) -> gp_index::Result<()> {
+        let held = self.held.take(did);
+        let Some(mut now) = repos::state(view, did)? else { return Ok(()) };
+        if now.status == RepoStatus::Resyncing {
+            let followed = matches!(begun.before, RepoStatus::New | RepoStatus::Synced) && now.rev == begun.rev && !now.rev.is_empty();
+            now.status = if followed { begun.before } else { RepoStatus::Desynced };
+            if held.spilled && *held.rev_max > *now.rev {
+                now.status = RepoStatus::Desynced;
+            }
+            repos::set_state(view, did, &now);
+        }
+        let mut state = Some(now);
+        let mut after = After::default();
+        for item in &held.items {
+            self.decide(view, item, &mut state, &mut after)?;
+        }
+        if give_up {
+            jobs::remove(view, JobKind::Resync, did, Some(&begun.row))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is left to do once a `#account` is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AfterAccount {
+    pub(crate) refresh: bool,
+    pub(crate) resync: bool,
+    pub(crate) delete: bool,
+}
+
+/// How things stood when the whole reading of a repo began.
+#[derive(Debug, Clone)]
+pub(crate) struct Begun {
+    pub(crate) row: jobs::JobRow,
+    pub(crate) before: RepoStatus,
+    /// The revision applied before; empty if none.
+    pub(crate) rev: String,
+}
+
+/// The state of a repo of which something is missing. What was applied stays known, so that old events stay old.
+fn desynced(state: Option<RepoState>) -> RepoState {
+    match state {
+        Some(state) if state.status != RepoStatus::Deleted => RepoState { status: RepoStatus::Desynced, ..state },
+        _ => RepoState { status: RepoStatus::Desynced, ..RepoState::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { resync_on_first_sight: true, accept_unproven: false };
+
+    fn cid(n: u8) -> Cid {
+        Cid::for_dag_cbor(&[n])
+    }
+
+    fn state(rev: &str, data: u8, status: RepoStatus) -> RepoState {
+        RepoState { rev: rev.into(), commit: Some(cid(100 + data)), data: Some(cid(data)), status }
+    }
+
+    fn op() -> OpFacts {
+        OpFacts { action: gp_index::apply::Action::Delete, collection: "a.b.c".into(), rkey: "x".into(), cid: None, record: None }
+    }
+
+    fn commit(rev: &str, since: Option<&str>, before: Option<Cid>, data: u8) -> CommitFacts {
+        CommitFacts { rev: rev.into(), since: since.map(Into::into), before, commit: cid(100 + data), data: cid(data), ops: vec![op()] }
+    }
+
+    fn sync(rev: &str, data: u8) -> SyncFacts {
+        SyncFacts { rev: rev.into(), commit: cid(100 + data), data: cid(data) }
+    }
+
+    #[test]
+    fn commits_of_a_repo_never_seen() {
+        let says = |it: &CommitFacts, policy| judge_commit(None, it, policy);
+        assert_eq!(says(&commit("b", None, Some(empty_root()), 1), POLICY), Verdict::Apply(RepoStatus::Synced));
+        assert_eq!(says(&commit("b", Some("a"), Some(cid(0)), 1), POLICY), Verdict::ApplyAndResync);
+        assert_eq!(says(&commit("b", None, None, 1), POLICY), Verdict::ApplyAndResync);
+        let no = Policy { resync_on_first_sight: false, ..POLICY };
+        assert_eq!(says(&commit("b", Some("a"), Some(cid(0)), 1), no), Verdict::Apply(RepoStatus::Synced));
+    }
+
+    #[test]
+    fn commits_of_a_repo_that_is_followed() {
+        for status in [RepoStatus::Synced, RepoStatus::New] {
+            let stands = state("c", 3, status);
+            let says = |it: &CommitFacts| judge_commit(Some(&stands), it, POLICY);
+            assert_eq!(says(&commit("c", Some("b"), Some(cid(2)), 3)), Verdict::Stale);
+            assert_eq!(says(&commit("b", Some("a"), Some(cid(1)), 2)), Verdict::Stale);
+            assert_eq!(says(&commit("d", Some("c"), Some(cid(3)), 4)), Verdict::Apply(status));
+            assert_eq!(says(&commit("d", None, Some(cid(3)), 4)), Verdict::Apply(status));
+            assert_eq!(says(&commit("e", Some("d"), Some(cid(4)), 5)), Verdict::Break);
+            assert_eq!(says(&commit("d", Some("c"), Some(cid(2)), 4)), Verdict::Break);
+            assert_eq!(says(&commit("d", Some("b"), Some(cid(3)), 4)), Verdict::Break);
+            assert_eq!(says(&commit("d", None, Some(empty_root()), 4)), Verdict::Break);
+            assert_eq!(says(&commit("d", Some("c"), None, 4)), Verdict::Break);
+            let resigned = CommitFacts { ops: Vec::new(), ..commit("d", Some("b"), Some(cid(3)), 3) };
+            assert_eq!(says(&resigned), Verdict::Apply(status));
+            let resigned = CommitFacts { ops: Vec::new(), ..commit("d", Some("c"), Some(cid(4)), 4) };
+            assert_eq!(says(&resigned), Verdict::Break);
+            let lenient = Policy { accept_unproven: true, ..POLICY };
+            assert_eq!(judge_commit(Some(&stands), &commit("d", Some("c"), None, 4), lenient), Verdict::Apply(status));
+            assert_eq!(judge_commit(Some(&stands), &commit("d", Some("b"), None, 4), lenient), Verdict::Break);
+        }
+        let mut empty = state("c", 0, RepoStatus::Synced);
+        empty.data = Some(empty_root());
+        assert_eq!(judge_commit(Some(&empty), &commit("d", None, Some(empty_root()), 4), POLICY), Verdict::Apply(RepoStatus::Synced));
+    }
+
+    #[test]
+    fn commits_of_a_repo_that_is_not_followed_wait() {
+        for status in [RepoStatus::Desynced, RepoStatus::Resyncing] {
+            let stands = state("c", 3, status);
+            assert_eq!(judge_commit(Some(&stands), &commit("d", Some("c"), Some(cid(3)), 4), POLICY), Verdict::Held);
+            assert_eq!(judge_commit(Some(&stands), &commit("b", None, Some(empty_root()), 4), POLICY), Verdict::Stale);
+            assert_eq!(judge_sync(Some(&stands), &sync("d", 3)), Verdict::Held);
+        }
+        let gone = state("c", 3, RepoStatus::Deleted);
+        assert_eq!(judge_commit(Some(&gone), &commit("b", None, Some(empty_root()), 4), POLICY), Verdict::Stale);
+        assert_eq!(judge_commit(Some(&gone), &commit("d", None, Some(empty_root()), 4), POLICY), Verdict::Apply(RepoStatus::Synced));
+        assert_eq!(judge_sync(Some(&gone), &sync("c", 4)), Verdict::Stale);
+        assert_eq!(judge_sync(Some(&gone), &sync("d", 4)), Verdict::Break);
+    }
+
+    #[test]
+    fn syncs() {
+        let stands = state("c", 3, RepoStatus::Synced);
+        assert_eq!(judge_sync(Some(&stands), &sync("b", 9)), Verdict::Stale);
+        assert_eq!(judge_sync(Some(&stands), &sync("c", 3)), Verdict::Stale);
+        assert_eq!(judge_sync(Some(&stands), &sync("c", 4)), Verdict::Break);
+        assert_eq!(judge_sync(Some(&stands), &sync("d", 3)), Verdict::Apply(RepoStatus::Synced));
+        assert_eq!(judge_sync(Some(&stands), &sync("d", 4)), Verdict::Break);
+        assert_eq!(judge_sync(None, &sync("d", 4)), Verdict::Break);
+        let mut empty = sync("d", 0);
+        empty.data = empty_root();
+        assert_eq!(judge_sync(None, &empty), Verdict::Apply(RepoStatus::Synced));
+    }
+}
