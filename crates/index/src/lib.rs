@@ -25,6 +25,7 @@ pub mod labels;
 pub mod likes;
 pub(crate) mod listing;
 pub mod lists;
+pub mod misc;
 pub mod moderation;
 pub mod mutes;
 pub mod notifications;

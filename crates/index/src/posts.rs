@@ -586,3 +586,7 @@ async fn op_threads(cx: &Cx, uris: &[String], found: &[records::Served]) -> Resu
     let threads = roots.into_iter().zip(chains).filter(|(_, uris)| !uris.is_empty());
     Ok(threads.map(|(root_uri, uris)| proto::OpThread { root_uri, uris }).collect())
 }
+
+#[cfg(test)]
+#[path = "posts_tests.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+//! Posts, gates and notices, in order and out of order (ingest 7.1, 7.4, 7.5, 8.2).
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::{
+    feeds, gates, interactions,
+    testing::{World, at, did, iso},
+};
+
+fn reply(text: &str, root: &str, parent: &str, time_us: i64) -> Json {
+    let cid = "bafyreidykglsfhoixmivffc5uwhcgshx4j465xwqntbmu43nb2dzqwfvae";
+    json!({
+        "text": text, "createdAt": iso(time_us),
+        "reply": { "root": { "uri": root, "cid": cid }, "parent": { "uri": parent, "cid": cid } },
+    })
+}
+
+fn quote(text: &str, of: &str, time_us: i64) -> Json {
+    let cid = "bafyreidykglsfhoixmivffc5uwhcgshx4j465xwqntbmu43nb2dzqwfvae";
+    json!({
+        "text": text, "createdAt": iso(time_us),
+        "embed": { "$type": "app.bsky.embed.record", "record": { "uri": of, "cid": cid } },
+    })
+}
+
+fn address(who: &str, rkey: &str) -> String {
+    uri_of(&did(who), NSID, rkey)
+}
+
+/// Everything a recipient was told: reason, post, what of theirs; oldest first.
+async fn told(world: &World, who: &str) -> Vec<(String, String, String)> {
+    let req = proto::GetNotificationsRequest { actor_did: did(who), limit: 100, ..Default::default() };
+    let mut found: Vec<_> = notifications::get_notifications(&world.cx, req)
+        .await
+        .unwrap()
+        .notifications
+        .into_iter()
+        .map(|n| {
+            let key = |uri: &str| uri.rsplit('/').next().unwrap_or_default().to_owned();
+            (n.reason.clone(), key(&n.uri), key(&n.reason_subject))
+        })
+        .collect();
+    found.reverse();
+    found
+}
+
+async fn meta(world: &World, uri: &str) -> proto::PostRecordMeta {
+    let req = proto::GetPostRecordsRequest { uris: vec![uri.to_owned()], ..Default::default() };
+    get_post_records(&world.cx, req).await.unwrap().meta[0]
+}
+
+/// Flags that reads do not show.
+async fn flags(world: &World, uri: &str) -> Flags {
+    let uri = uri.to_owned();
+    world.write(move |view| Ok(records::stored(view, &uri)?.unwrap().flags)).await
+}
+
+async fn replies(world: &World, uri: &str) -> (i32, i32) {
+    let req = proto::GetInteractionCountsRequest {
+        refs: vec![proto::RecordRef { uri: uri.to_owned(), cid: String::new() }],
+        ..Default::default()
+    };
+    let counts = interactions::get_interaction_counts(&world.cx, req).await.unwrap();
+    (counts.replies[0], counts.quotes[0])
+}
+
+fn t(reason: &str, uri: &str, subject: &str) -> (String, String, String) {
+    (reason.to_owned(), uri.to_owned(), subject.to_owned())
+}
+
+#[tokio::test]
+async fn ancestors_up_to_the_fourth_are_told_each_once() {
+    let world = World::new();
+    let names = ["aa", "bb", "cc", "dd", "ee", "ff"];
+    let root = world.post(&did("aa"), "p0", at(0)).await;
+    let mut parent = root.clone();
+    for (i, name) in names.iter().enumerate().skip(1) {
+        let time = at(i as i64);
+        let rkey = format!("p{i}");
+        parent = world.create(&did(name), NSID, &rkey, reply(&rkey, &root, &parent, time), time).await;
+    }
+    for name in ["aa", "bb", "cc", "dd"] {
+        world.actor(&did(name)).await;
+    }
+    assert_eq!(told(&world, "ee").await, [t("reply", "p5", "p4")]);
+    assert_eq!(told(&world, "bb").await, [t("reply", "p2", "p1"), t("reply", "p3", "p1"), t("reply", "p4", "p1"), t("reply", "p5", "p1")]);
+    // At height five.
+    assert_eq!(told(&world, "aa").await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_mention_comes_first_and_a_quote_before_a_reply() {
+    let world = World::new();
+    let root = world.post(&did("alice"), "p0", at(0)).await;
+    let mut mentioning = reply("hi @alice", &root, &root, at(1));
+    mentioning["facets"] = json!([{
+        "index": { "byteStart": 3, "byteEnd": 9 },
+        "features": [{ "$type": "app.bsky.richtext.facet#mention", "did": did("alice") }],
+    }]);
+    world.create(&did("bob"), NSID, "m", mentioning, at(1)).await;
+    let mut quoting = reply("q", &root, &root, at(2));
+    quoting["embed"] = quote("", &root, at(2))["embed"].clone();
+    world.create(&did("bob"), NSID, "q", quoting, at(2)).await;
+    assert_eq!(told(&world, "alice").await, [t("mention", "m", ""), t("quote", "q", "p0")]);
+    assert_eq!(replies(&world, &root).await, (2, 1));
+    world.delete(&did("bob"), NSID, "q", at(3)).await;
+    assert_eq!(told(&world, "alice").await, [t("mention", "m", "")]);
+    assert_eq!(replies(&world, &root).await, (1, 0));
+}
+
+#[tokio::test]
+async fn a_reply_before_its_parent_ends_as_a_reply_after_it() {
+    let early = World::new();
+    let late = World::new();
+    let (root, b, c) = (address("alice", "a0"), address("bob", "b0"), address("carol", "c0"));
+    for (world, order) in [(&late, [0, 1, 2]), (&early, [2, 1, 0])] {
+        for step in order {
+            match step {
+                0 => world.post(&did("alice"), "a0", at(0)).await,
+                1 => world.create(&did("bob"), NSID, "b0", reply("b", &root, &root, at(1)), at(1)).await,
+                _ => world.create(&did("carol"), NSID, "c0", reply("c", &root, &b, at(2)), at(2)).await,
+            };
+        }
+        for name in ["alice", "bob", "carol"] {
+            world.actor(&did(name)).await;
+        }
+    }
+    for world in [&late, &early] {
+        assert!(!flags(world, &c).await.has(Flags::INVALID_ROOT));
+        assert!(!flags(world, &b).await.has(Flags::INVALID_ROOT));
+        assert_eq!(told(world, "bob").await, [t("reply", "c0", "b0")]);
+        assert_eq!(told(world, "alice").await, [t("reply", "b0", "a0"), t("reply", "c0", "a0")]);
+        assert_eq!(replies(world, &root).await, (1, 0));
+    }
+    assert_eq!(gp_store::digest(&late.cx.store, &[5, 6, 12]).unwrap(), gp_store::digest(&early.cx.store, &[5, 6, 12]).unwrap());
+}
+
+#[tokio::test]
+async fn a_reply_that_never_finds_its_parent_stays_flagged() {
+    let world = World::new();
+    let root = world.post(&did("alice"), "a0", at(0)).await;
+    let lost = address("nobody", "x");
+    let c = world.create(&did("carol"), NSID, "c0", reply("c", &root, &lost, at(1)), at(1)).await;
+    assert!(flags(&world, &c).await.has(Flags::INVALID_ROOT));
+    // A parent in another thread.
+    let other = world.post(&did("bob"), "b0", at(2)).await;
+    let d = world.create(&did("carol"), NSID, "d0", reply("d", &root, &other, at(3)), at(3)).await;
+    assert!(flags(&world, &d).await.has(Flags::INVALID_ROOT));
+}
+
+fn gate(post: &str, allow: Json, time_us: i64) -> Json {
+    json!({ "post": post, "allow": allow, "createdAt": iso(time_us) })
+}
+
+#[tokio::test]
+async fn a_thread_gate_holds_for_replies_made_after_it_whenever_they_arrive() {
+    for gate_first in [true, false] {
+        let world = World::new();
+        let root = world.post(&did("alice"), "a0", at(0)).await;
+        let rule = gate(&root, json!([{ "$type": "app.bsky.feed.threadgate#followingRule" }]), at(0));
+        world.follow(&did("alice"), &did("bob"), "f0", at(0)).await;
+        if gate_first {
+            world.create(&did("alice"), gates::THREAD_GATE, "a0", rule.clone(), at(1)).await;
+        }
+        let good = world.create(&did("bob"), NSID, "b0", reply("b", &root, &root, at(2)), at(2)).await;
+        let bad = world.create(&did("carol"), NSID, "c0", reply("c", &root, &root, at(2)), at(2)).await;
+        if !gate_first {
+            world.create(&did("alice"), gates::THREAD_GATE, "a0", rule, at(1)).await;
+        }
+        assert!(meta(&world, &root).await.has_thread_gate);
+        assert!(!meta(&world, &good).await.violates_thread_gate);
+        assert!(meta(&world, &bad).await.violates_thread_gate, "gate first: {gate_first}");
+        assert_eq!(replies(&world, &root).await, (1, 0));
+        assert_eq!(told(&world, "alice").await, [t("reply", "b0", "a0")]);
+        // Taking the gate away later changes no reply.
+        world.delete(&did("alice"), gates::THREAD_GATE, "a0", at(9)).await;
+        assert!(!meta(&world, &root).await.has_thread_gate);
+        assert!(meta(&world, &bad).await.violates_thread_gate);
+        // Both are still in the thread: the AppView leaves out what it must.
+        let req = proto::GetThreadRequest { post_uri: root.clone(), above: 0, below: 5 };
+        assert_eq!(threads::get_thread(&world.cx, req).await.unwrap().uris.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_gate_made_later_leaves_earlier_replies_alone() {
+    let world = World::new();
+    let root = world.post(&did("alice"), "a0", at(0)).await;
+    let bob = world.create(&did("bob"), NSID, "b0", reply("b", &root, &root, at(1)), at(1)).await;
+    world.create(&did("alice"), gates::THREAD_GATE, "a0", gate(&root, json!([]), at(5)), at(5)).await;
+    assert!(!meta(&world, &bob).await.violates_thread_gate);
+    let carol = world.create(&did("carol"), NSID, "c0", reply("c", &root, &root, at(6)), at(6)).await;
+    assert!(meta(&world, &carol).await.violates_thread_gate);
+}
+
+#[tokio::test]
+async fn hidden_replies_end_the_way_up() {
+    let world = World::new();
+    let root = world.post(&did("alice"), "a0", at(0)).await;
+    let b = world.create(&did("bob"), NSID, "b0", reply("b", &root, &root, at(1)), at(1)).await;
+    let mut hiding = json!({ "post": root, "createdAt": iso(at(2)) });
+    hiding["hiddenReplies"] = json!([b]);
+    world.create(&did("alice"), gates::THREAD_GATE, "a0", hiding, at(2)).await;
+    world.create(&did("carol"), NSID, "c0", reply("c", &root, &b, at(3)), at(3)).await;
+    assert_eq!(told(&world, "bob").await, [t("reply", "c0", "b0")]);
+    assert_eq!(told(&world, "alice").await, [t("reply", "b0", "a0")]);
+}
+
+#[tokio::test]
+async fn a_post_gate_is_flagged_and_its_breach_tells_nobody() {
+    let world = World::new();
+    let root = world.post(&did("alice"), "a0", at(0)).await;
+    let rules = json!({
+        "post": root, "createdAt": iso(at(0)), "embeddingRules": [{ "$type": "app.bsky.feed.postgate#disableRule" }],
+    });
+    world.create(&did("alice"), gates::POST_GATE, "a0", rules, at(0)).await;
+    let q = world.create(&did("bob"), NSID, "q0", quote("q", &root, at(1)), at(1)).await;
+    assert!(meta(&world, &root).await.has_post_gate);
+    assert!(meta(&world, &q).await.violates_embedding_rules);
+    assert!(told(&world, "alice").await.is_empty());
+    // It counts all the same.
+    assert_eq!(replies(&world, &root).await, (0, 1));
+}
+
+#[tokio::test]
+async fn an_edited_post_keeps_what_others_did_to_it() {
+    let world = World::new();
+    let root = world.post(&did("alice"), "a0", at(0)).await;
+    world.create(&did("bob"), NSID, "q0", quote("q", &root, at(1)), at(1)).await;
+    world.create(&did("carol"), "app.bsky.feed.repost", "r0", crate::testing::reference(&root, at(2)), at(2)).await;
+    world.update(&did("alice"), NSID, "a0", json!({ "text": "edited", "createdAt": iso(at(0)) }), at(3)).await;
+    assert_eq!(replies(&world, &root).await, (0, 1));
+    let req = proto::GetAuthorFeedRequest { actor_did: did("carol"), limit: 10, ..Default::default() };
+    assert_eq!(feeds::get_author_feed(&world.cx, req).await.unwrap().items.len(), 1);
+    // Deleted, it is in nobody's feed and nobody quotes it.
+    world.delete(&did("alice"), NSID, "a0", at(4)).await;
+    let req = proto::GetAuthorFeedRequest { actor_did: did("carol"), limit: 10, ..Default::default() };
+    assert!(feeds::get_author_feed(&world.cx, req).await.unwrap().items.is_empty());
+    assert_eq!(replies(&world, &root).await, (0, 0));
+}
+
+#[tokio::test]
+async fn own_items_of_a_timeline_have_a_budget() {
+    let world = World::new();
+    let (me, friend) = (did("viewer"), did("friend"));
+    world.follow(&me, &friend, "f0", at(-9_000)).await;
+    for n in 0..30 {
+        world.post(&me, &format!("own{n:02}"), at(100 + n)).await;
+        world.post(&friend, &format!("theirs{n:02}"), at(n)).await;
+    }
+    let page = |limit, cursor: String| {
+        let req = proto::GetTimelineRequest { actor_did: me.clone(), limit, cursor, ..Default::default() };
+        feeds::get_timeline(&world.cx, req)
+    };
+    let first = page(20, String::new()).await.unwrap();
+    let own = first.items.iter().filter(|item| item.uri.contains("own")).count();
+    assert_eq!((first.items.len(), own), (20, 10));
+    assert!(!first.cursor.is_empty());
+    // However small the pages, the first item is the same.
+    assert_eq!(page(1, String::new()).await.unwrap().items[0].uri, first.items[0].uri);
+    // The walk ends.
+    let (mut cursor, mut pages) = (first.cursor, 1);
+    while !cursor.is_empty() {
+        let next = page(7, cursor.clone()).await.unwrap();
+        assert_ne!(next.cursor, cursor);
+        cursor = next.cursor;
+        pages += 1;
+        assert!(pages < 50);
+    }
+}

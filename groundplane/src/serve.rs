@@ -1,0 +1,195 @@
+//! Assembly: store, writer, network in, network out, and an orderly end.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use gp_index::{Cx, system_now_us, tables};
+use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
+use gp_store::{Store, Writer, WriterConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{operator::Operations, settings::Settings, telemetry};
+
+/// Time given to the last reads and writes once serving has ended.
+const LAST_WORK_MAX: Duration = Duration::from_secs(2);
+
+/// Runs until it is told to stop.
+pub(crate) fn run(settings: Settings) -> Result<()> {
+    let _log = telemetry::start(&settings.log);
+    install_tls();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let stop = CancellationToken::new();
+    let result = runtime.block_on(async {
+        stop_on_signals(&stop, settings.exit_on_stdin_eof)?;
+        let plane = Plane::start(&settings, true).await?;
+        tracing::info!(
+            listen = %plane.listen, admin = %plane.admin, version = env!("CARGO_PKG_VERSION"), "ready to serve"
+        );
+        plane.serve(stop).await
+    });
+    runtime.shutdown_timeout(LAST_WORK_MAX);
+    result
+}
+
+/// TLS for what we dial. A provider that is installed already serves as well.
+pub(crate) fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Everything that runs in this process.
+pub(crate) struct Plane {
+    /// Where gRPC is served.
+    pub(crate) listen: SocketAddr,
+    /// Where the admin port is.
+    pub(crate) admin: SocketAddr,
+    /// What calls are given.
+    pub(crate) cx: Cx,
+    /// What the network brings; none without the role.
+    pub(crate) ingest: Option<Ingest>,
+    listener: TcpListener,
+    admin_listener: TcpListener,
+    config: gp_serve::Config,
+    operations: Arc<Operations>,
+    writer_thread: JoinHandle<()>,
+}
+
+impl Plane {
+    /// Opens the store, binds the ports and begins to follow the network. `with_ingest` false leaves the network out
+    /// until [`Plane::follow`].
+    pub(crate) async fn start(settings: &Settings, with_ingest: bool) -> Result<Self> {
+        let listener = bind(settings.listen, "--listen").await?;
+        let admin_listener = bind(settings.admin_listen, "--admin-listen").await?;
+        let store = open(&settings.data_dir, settings)?;
+        let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
+        let identity = Identity::new(identity_config(settings))?;
+        let cx = Cx { store, writer, identity: Arc::new(identity.clone()), now_us: system_now_us };
+        let ingest = if with_ingest && settings.has_role("ingest") {
+            Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
+        } else {
+            None
+        };
+        let operations = Arc::new(Operations {
+            cx: cx.clone(),
+            ingest: ingest.clone(),
+            roles: settings.roles.clone(),
+            store_name: settings.store.clone(),
+        });
+        let config = gp_serve::Config {
+            callers: settings.caller.clone(),
+            auth_tokens: settings.auth_token.clone(),
+            require_auth: settings.require_auth,
+            admin_token: settings.admin_token.clone(),
+            keys_max: settings.keys_max,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Default::default()
+        };
+        Ok(Self {
+            listen: listener.local_addr()?,
+            admin: admin_listener.local_addr()?,
+            cx,
+            ingest,
+            listener,
+            admin_listener,
+            config,
+            operations,
+            writer_thread,
+        })
+    }
+
+    /// Serves until told to stop, then ends everything in order: calls, network, writer.
+    pub(crate) async fn serve(self, stop: CancellationToken) -> Result<()> {
+        let Self { cx, ingest, listener, admin_listener, config, operations, writer_thread, .. } = self;
+        let served =
+            gp_serve::serve(listener, Some(admin_listener), cx.clone(), Arc::clone(&operations) as _, config, stop);
+        served.await.map_err(|e| anyhow::anyhow!("{e}"))?;
+        tracing::info!("calls have ended");
+        if let Some(ingest) = &ingest {
+            ingest.shutdown().await;
+        }
+        // The writer ends when the last of those who could send to it is gone.
+        drop((ingest, operations, cx));
+        let begun = Instant::now();
+        while !writer_thread.is_finished() && begun.elapsed() < LAST_WORK_MAX {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if writer_thread.is_finished() && writer_thread.join().is_err() {
+            anyhow::bail!("the writer failed; what was applied is on disk");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag}: cannot listen on {address}"))
+}
+
+fn open(dir: &Path, settings: &Settings) -> Result<Store> {
+    let mut all: Vec<&'static gp_store::Table> = tables::ALL.to_vec();
+    all.extend_from_slice(gp_ingest::TABLES);
+    let config = gp_store::Config {
+        near_cache_bytes: settings.near_cache_mib << 20,
+        block_cache_bytes: settings.block_cache_mib << 20,
+        ..Default::default()
+    };
+    Ok(Store::lsm(dir, &all, &config)?)
+}
+
+fn identity_config(settings: &Settings) -> IdentityConfig {
+    IdentityConfig {
+        plc_url: settings.plc_url.clone(),
+        did_resolver_url: settings.did_resolver_url.clone(),
+        handle_resolver_url: settings.handle_resolver_url.clone(),
+        allow_private_networks: settings.allow_private_networks,
+        ..Default::default()
+    }
+}
+
+fn ingest_config(settings: &Settings) -> gp_ingest::Config {
+    gp_ingest::Config {
+        relay_urls: settings.relay_url.clone(),
+        relay_start: if settings.relay_start == "oldest" { RelayStart::Oldest } else { RelayStart::Now },
+        bsync: settings
+            .bsync_url
+            .as_ref()
+            .map(|url| BsyncConfig::new(url.clone(), settings.bsync_api_key.clone().unwrap_or_default())),
+        labeler_urls: settings.labeler_url.clone(),
+        ..Default::default()
+    }
+}
+
+/// Stops on SIGTERM, on Ctrl-C, and, if asked, when standard input closes.
+pub(crate) fn stop_on_signals(stop: &CancellationToken, on_stdin_eof: bool) -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("told to stop");
+        token.cancel();
+    });
+    if on_stdin_eof {
+        let token = stop.clone();
+        // A thread of its own: reading standard input cannot be cancelled, and must not hold up the end.
+        std::thread::Builder::new().name("stdin".into()).spawn(move || {
+            let mut nothing = [0; 256];
+            loop {
+                match std::io::Read::read(&mut std::io::stdin().lock(), &mut nothing) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+            token.cancel();
+        })?;
+    }
+    Ok(())
+}
