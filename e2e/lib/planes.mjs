@@ -1,0 +1,201 @@
+// The two data planes that the same scenarios run against: Groundplane, as a child process that is reached only over
+// its ports, and the reference that the AppView's package exports, over Postgres, as the oracle.
+//
+// Both answer to one set of verbs, so that no scenario knows which of them it is talking to:
+//
+//   url                      gRPC address for the AppView
+//   settle({ seq, bsync })   waits until everything up to these positions shows in reads
+//   addLabels(labels)        an operator's labels
+//   trustVerifier(did, on)   whose verifications count
+//   suggest({ feeds, follows, entities })   the operator's curated lists, each whole
+//   pause(), resume()        of ingest; the reference has neither
+//   stop()
+
+import { spawn } from 'node:child_process'
+import { mkdir, open } from 'node:fs/promises'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { BsyncSubscription, Database, DataPlaneServer, RepoSubscription } from '@atproto/bsky'
+import { BSYNC_API_KEY, DATAPLANE_TOKEN } from './parts.mjs'
+
+const SETTLE_LIMIT_MS = 30_000
+const START_LIMIT_MS = 30_000
+const STOP_LIMIT_MS = 12_000
+const POLL_MS = 10
+
+const reached = (have, want) => want === undefined || want === null || BigInt(have || 0) >= BigInt(want)
+
+/** Polls until `ready` answers true. `state` is asked for what to say when the time is up. */
+async function until(what, limitMs, ready, state) {
+  const end = performance.now() + limitMs
+  for (;;) {
+    if (await ready()) return
+    if (performance.now() > end) throw new Error(`${what} did not happen within ${limitMs} ms; ${await state()}`)
+    await sleep(POLL_MS)
+  }
+}
+
+/** The reference data plane: gRPC server, firehose and bsync consumers, over one Postgres database. */
+export async function startReference({ port, postgresUrl, plcUrl, pds, bsyncUrl }) {
+  const db = new Database({ url: postgresUrl, schema: 'appview', poolSize: 10 })
+  const migrations = new Database({ url: postgresUrl, schema: 'appview' })
+  await migrations.migrateToLatestOrThrow()
+  await migrations.close()
+  const server = await DataPlaneServer.create(db, port, plcUrl, globalThis.fetch)
+  // It resolves handles by DNS and https only. The handles of this network are known to its PDS alone.
+  server.idResolver.handle.resolve = async (handle) => {
+    const url = new URL('/xrpc/com.atproto.identity.resolveHandle', pds.url)
+    url.searchParams.set('handle', handle)
+    const answer = await fetch(url)
+    return answer.ok ? (await answer.json()).did : undefined
+  }
+  const firehose = new RepoSubscription({ service: pds.relayUrl, db, idResolver: server.idResolver })
+  const cfg = { bsyncUrl, bsyncApiKey: BSYNC_API_KEY, bsyncHttpVersion: '1.1' }
+  const privateState = new BsyncSubscription({ config: cfg, db })
+  privateState.start()
+  void firehose.start()
+  return {
+    name: 'reference',
+    url: `http://localhost:${port}`,
+    async settle({ seq, bsync }) {
+      await until(
+        `the reference's reading of the firehose up to ${seq}`,
+        SETTLE_LIMIT_MS,
+        () => reached(firehose.getCursor() ?? 0, seq),
+        () => `it is at ${firehose.getCursor()}`,
+      )
+      await firehose.processAll()
+      await privateState.processAll(bsync, SETTLE_LIMIT_MS)
+    },
+    async addLabels(labels) {
+      const rows = labels.map(({ src, uri, cid, val, neg, cts, exp }) => ({
+        src, uri, cid: cid ?? '', val, neg: !!neg, cts, exp: exp ?? null,
+      }))
+      for (const row of rows) {
+        await db.db.insertInto('label').values(row)
+          .onConflict((on) => on.columns(['src', 'uri', 'cid', 'val']).doUpdateSet({ neg: row.neg, cts: row.cts, exp: row.exp }))
+          .execute()
+      }
+    },
+    async trustVerifier(did, trusted) {
+      await db.db.updateTable('actor').where('did', '=', did).set({ trustedVerifier: trusted }).execute()
+    },
+    async suggest({ feeds, follows, entities }) {
+      const replace = async (table, rows) => {
+        if (!rows) return
+        await db.db.deleteFrom(table).execute()
+        if (rows.length > 0) await db.db.insertInto(table).values(rows).execute()
+      }
+      await replace('suggested_feed', feeds?.map((uri, at) => ({ uri, order: at + 1 })))
+      await replace('suggested_follow', follows?.map((did, at) => ({ did, order: at + 1 })))
+      await replace('tagged_suggestion', entities)
+    },
+    async stop() {
+      await privateState.destroy()
+      await server.destroy()
+      await firehose.destroy()
+      await db.close()
+    },
+  }
+}
+
+/** Groundplane as a child process, ready to answer. */
+export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, bsyncUrl }) {
+  const url = `http://127.0.0.1:${port}`
+  const admin = `http://127.0.0.1:${adminPort}`
+  const dataDir = path.join(dir, 'groundplane')
+  const logFile = path.join(dir, 'groundplane.log')
+  await mkdir(dataDir, { recursive: true })
+  const log = await open(logFile, 'w')
+  const child = spawn(bin, [
+    'serve',
+    '--listen', `127.0.0.1:${port}`,
+    '--admin-listen', `127.0.0.1:${adminPort}`,
+    '--data-dir', dataDir,
+    '--relay-url', pds.relayUrl,
+    '--relay-start', 'oldest',
+    '--plc-url', plcUrl,
+    '--handle-resolver-url', pds.url,
+    '--bsync-url', bsyncUrl,
+    '--bsync-api-key', BSYNC_API_KEY,
+    '--auth-token', DATAPLANE_TOKEN,
+    '--allow-private-networks',
+    '--exit-on-stdin-eof',
+  ], { stdio: ['pipe', log.fd, log.fd] })
+  const exited = new Promise((resolve) => {
+    child.once('error', (error) => resolve({ error }))
+    child.once('exit', (code, signal) => resolve({ code, signal }))
+  })
+  let gone
+  void exited.then((how) => { gone = how })
+  // Its death shows in `gone`; a write to the pipe of a dead child must not end us as well.
+  child.stdin.on('error', () => {})
+
+  const stop = async () => {
+    child.stdin.end()
+    child.kill('SIGTERM')
+    const how = await Promise.race([exited, sleep(STOP_LIMIT_MS, 'late', { ref: false })])
+    if (how === 'late') {
+      child.kill('SIGKILL')
+      await exited
+      throw new Error(`groundplane was still there ${STOP_LIMIT_MS} ms after SIGTERM; see ${logFile}`)
+    }
+    await log.close()
+    if (how.code !== 0) throw new Error(`groundplane ended with ${JSON.stringify(how)} and not with 0; see ${logFile}`)
+  }
+  const alive = () => {
+    if (gone) throw new Error(`groundplane ended with ${JSON.stringify(gone)}; see ${logFile}`)
+  }
+  const ask = async (method, at, body) => {
+    alive()
+    const answer = await fetch(admin + at, {
+      method,
+      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    })
+    const text = await answer.text()
+    if (!answer.ok) throw new Error(`${method} ${at} on the admin port answered ${answer.status}: ${text}`)
+    return text
+  }
+
+  try {
+    await until('readiness of groundplane', START_LIMIT_MS, async () => {
+      alive()
+      return fetch(`${admin}/readyz`).then((answer) => answer.ok, () => false)
+    }, () => `see ${logFile}`)
+  } catch (error) {
+    await stop().catch(() => {})
+    throw error
+  }
+
+  let last
+  const status = async () => (last = JSON.parse(await ask('GET', '/status')))
+  return {
+    name: 'groundplane',
+    url,
+    admin,
+    token: DATAPLANE_TOKEN,
+    logFile,
+    status,
+    ask,
+    async settle({ seq, bsync }) {
+      await until(`settling at seq ${seq}, bsync ${JSON.stringify(bsync)}`, SETTLE_LIMIT_MS, async () => {
+        const now = await status()
+        const firehose = Array.isArray(now.firehose) ? now.firehose[0] : now.firehose
+        return reached(firehose?.seq, seq) && now.pending === 0
+          && ['op', 'mute', 'notif'].every((log) => reached(now.bsync?.[log], bsync[log]))
+      }, () => `status is ${JSON.stringify(last)}`)
+    },
+    addLabels: (labels) => ask('POST', '/admin/labels', labels),
+    trustVerifier: (did, trusted) => ask('PUT', `/admin/actors/${did}/trusted-verifier`, { trusted }),
+    async suggest({ feeds, follows, entities }) {
+      if (feeds) await ask('PUT', '/admin/suggested/feeds', feeds)
+      if (follows) await ask('PUT', '/admin/suggested/follows', follows)
+      if (entities) await ask('PUT', '/admin/suggested/entities', entities)
+    },
+    /** Stands still: events wait at the relay until `resume`. */
+    pause: () => ask('POST', '/admin/ingest/pause'),
+    resume: () => ask('POST', '/admin/ingest/resume'),
+    stop,
+  }
+}
