@@ -326,14 +326,28 @@ mod tests {
             Car::parse(&bytes, 9).map(|_| ()).unwrap_err()
         };
         let root = Cid::for_raw(b"");
-        assert_eq!(header(&|w| drop(w.map(1).text("version").int(1))), CarError::NoRoot);
-        assert_eq!(header(&|w| drop(w.map(1).text("roots").list(1).link(root.as_ref()))), CarError::Header);
         assert_eq!(
-            header(&|w| drop(w.map(2).text("roots").list(1).link(root.as_ref()).text("version").int(2))),
+            header(&|w| {
+                w.map(1).text("version").int(1);
+            }),
+            CarError::NoRoot
+        );
+        assert_eq!(
+            header(&|w| {
+                w.map(1).text("roots").list(1).link(root.as_ref());
+            }),
             CarError::Header
         );
         assert_eq!(
-            header(&|w| drop(w.map(2).text("roots").list(1).text("x").text("version").int(1))),
+            header(&|w| {
+                w.map(2).text("roots").list(1).link(root.as_ref()).text("version").int(2);
+            }),
+            CarError::Header
+        );
+        assert_eq!(
+            header(&|w| {
+                w.map(2).text("roots").list(1).text("x").text("version").int(1);
+            }),
             CarError::Header
         );
     }

@@ -207,9 +207,24 @@ mod tests {
             w.map(fields).text("did").text(did).text("rev").text(rev).text("sig").bytes(&[]);
             w.text("data").link(data.as_ref()).text("prev").null().text("version").int(version);
         };
-        assert_eq!(error(&|w| drop(w.list(0))), CommitError::Encoding(CborError::WrongKind));
-        assert_eq!(error(&|w| drop(w.map(0))), CommitError::Missing("version"));
-        assert_eq!(error(&|w| drop(w.map(1).text("version").int(3))), CommitError::Missing("did"));
+        assert_eq!(
+            error(&|w| {
+                w.list(0);
+            }),
+            CommitError::Encoding(CborError::WrongKind)
+        );
+        assert_eq!(
+            error(&|w| {
+                w.map(0);
+            }),
+            CommitError::Missing("version")
+        );
+        assert_eq!(
+            error(&|w| {
+                w.map(1).text("version").int(3);
+            }),
+            CommitError::Missing("did")
+        );
         assert_eq!(error(&|w| all(w, DID, REV, 2, 6)), CommitError::Version);
         assert_eq!(error(&|w| all(w, "did:", REV, 3, 6)), CommitError::Did);
         assert_eq!(error(&|w| all(w, DID, "1", 3, 6)), CommitError::Rev);

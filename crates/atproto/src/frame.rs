@@ -717,33 +717,89 @@ mod tests {
             Message::decode(&bytes).map(|message| format!("{message:?}"))
         };
         let known = Ok(r#"Info(InfoMessage { name: "x", message: None })"#.to_owned());
-        assert_eq!(read(&|w| drop(w.map(2).text("op").int(1).text("t").text("#info"))), known);
         assert_eq!(
-            read(&|w| drop(w.map(2).text("op").int(1).text("t").text("com.atproto.sync.subscribeRepos#info"))),
+            read(&|w| {
+                w.map(2).text("op").int(1).text("t").text("#info");
+            }),
             known
         );
-        assert_eq!(read(&|w| drop(w.map(3).text("op").int(1).text("t").text("#info").text("x").list(0))), known);
         assert_eq!(
-            read(&|w| drop(w.map(2).text("op").int(1).text("t").text("a.b.c#info"))),
+            read(&|w| {
+                w.map(2).text("op").int(1).text("t").text("com.atproto.sync.subscribeRepos#info");
+            }),
+            known
+        );
+        assert_eq!(
+            read(&|w| {
+                w.map(3).text("op").int(1).text("t").text("#info").text("x").list(0);
+            }),
+            known
+        );
+        assert_eq!(
+            read(&|w| {
+                w.map(2).text("op").int(1).text("t").text("a.b.c#info");
+            }),
             Ok("Unknown(\"a.b.c#info\")".into())
         );
-        assert_eq!(read(&|w| drop(w.map(1).text("op").int(1))), Ok("Unknown(\"\")".into()));
-        assert_eq!(read(&|w| drop(w.map(1).text("op").int(2))), Err(FrameError::Header));
-        assert_eq!(read(&|w| drop(w.map(1).text("t").text("#info"))), Err(FrameError::Header));
-        assert_eq!(read(&|w| drop(w.map(1).text("op").text("1"))), Err(FrameError::Header));
-        assert_eq!(read(&|w| drop(w.list(0))), Err(FrameError::Header));
-        assert_eq!(read(&|w| drop(w.map(1).text("op").int(-1))), Err(FrameError::Missing("error")));
-        let own_type = frame(&|w| drop(w.map(1).text("op").int(1)), &|w| {
-            w.map(2).text("name").text("x").text("$type").text("com.atproto.sync.subscribeRepos#info");
-        });
+        assert_eq!(
+            read(&|w| {
+                w.map(1).text("op").int(1);
+            }),
+            Ok("Unknown(\"\")".into())
+        );
+        assert_eq!(
+            read(&|w| {
+                w.map(1).text("op").int(2);
+            }),
+            Err(FrameError::Header)
+        );
+        assert_eq!(
+            read(&|w| {
+                w.map(1).text("t").text("#info");
+            }),
+            Err(FrameError::Header)
+        );
+        assert_eq!(
+            read(&|w| {
+                w.map(1).text("op").text("1");
+            }),
+            Err(FrameError::Header)
+        );
+        assert_eq!(
+            read(&|w| {
+                w.list(0);
+            }),
+            Err(FrameError::Header)
+        );
+        assert_eq!(
+            read(&|w| {
+                w.map(1).text("op").int(-1);
+            }),
+            Err(FrameError::Missing("error"))
+        );
+        let own_type = frame(
+            &|w| {
+                w.map(1).text("op").int(1);
+            },
+            &|w| {
+                w.map(2).text("name").text("x").text("$type").text("com.atproto.sync.subscribeRepos#info");
+            },
+        );
         assert!(matches!(Message::decode(&own_type), Ok(Message::Info(_))));
     }
 
     #[test]
     fn bodies() {
-        let good = |w: &mut Writer| drop(header(w, "#info"));
+        let good = |w: &mut Writer| {
+            header(w, "#info");
+        };
         assert_eq!(Message::decode(&frame(&good, &|_| ())), Err(FrameError::Cbor(CborError::Truncated)));
-        assert_eq!(Message::decode(&frame(&good, &|w| drop(w.list(0)))), Err(FrameError::Body));
+        assert_eq!(
+            Message::decode(&frame(&good, &|w| {
+                w.list(0);
+            })),
+            Err(FrameError::Body)
+        );
         assert_eq!(
             Message::decode(&frame(&good, &|w| {
                 info(w);
@@ -752,10 +808,14 @@ mod tests {
             Err(FrameError::Cbor(CborError::Trailing))
         );
         assert_eq!(
-            Message::decode(&frame(&good, &|w| drop(w.map(1).text("name").int(1)))),
+            Message::decode(&frame(&good, &|w| {
+                w.map(1).text("name").int(1);
+            })),
             Err(FrameError::Field("name"))
         );
-        let twice = frame(&good, &|w| drop(w.map(2).text("name").text("x").text("name").text("y")));
+        let twice = frame(&good, &|w| {
+            w.map(2).text("name").text("x").text("name").text("y");
+        });
         assert_eq!(Message::decode(&twice), Err(FrameError::Cbor(CborError::DuplicateKey)));
     }
 

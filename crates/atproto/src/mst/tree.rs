@@ -47,7 +47,8 @@ impl Link {
 }
 
 impl Node {
-    fn new(layer: u32, left: Option<Link>, entries: Vec<Entry>) -> Option<Link> {
+    /// A link to a new node; none where the node would hold nothing.
+    fn link(layer: u32, left: Option<Link>, entries: Vec<Entry>) -> Option<Link> {
         let empty = left.is_none() && entries.is_empty();
         (!empty).then(|| Link::Node(Arc::new(Node { layer, left, entries, cid: OnceLock::new() })))
     }
@@ -181,13 +182,13 @@ impl Root {
         match self.enter(blocks)? {
             Some(top) if top >= layer => put_below(&mut self.top, top, key, layer, value, blocks),
             None => {
-                self.top = Node::new(layer, None, vec![Entry { key: Key::from_slice(key), value, right: None }]);
+                self.top = Node::link(layer, None, vec![Entry { key: Key::from_slice(key), value, right: None }]);
                 Ok(None)
             }
             Some(top) => {
                 let (left, right) = split(self.top.take(), key, blocks)?;
                 let (left, right) = (bridge(left, top, layer - 1), bridge(right, top, layer - 1));
-                self.top = Node::new(layer, left, vec![Entry { key: Key::from_slice(key), value, right }]);
+                self.top = Node::link(layer, left, vec![Entry { key: Key::from_slice(key), value, right }]);
                 Ok(None)
             }
         }
@@ -272,7 +273,7 @@ fn put_below(
     blocks: &impl Blocks,
 ) -> Result<Option<Cid>> {
     if slot.is_none() {
-        let single = Node::new(own, None, vec![Entry { key: Key::from_slice(key), value, right: None }]);
+        let single = Node::link(own, None, vec![Entry { key: Key::from_slice(key), value, right: None }]);
         *slot = bridge(single, own, layer);
         return Ok(None);
     }
@@ -308,14 +309,14 @@ fn split(slot: Option<Link>, key: &[u8], blocks: &impl Blocks) -> Result<(Option
     let (inner_left, inner_right) = split(node.gap_mut(at).take(), key, blocks)?;
     let after = node.entries.split_off(at);
     *node.gap_mut(at) = inner_left;
-    Ok((Node::new(node.layer, node.left, node.entries), Node::new(node.layer, inner_right, after)))
+    Ok((Node::link(node.layer, node.left, node.entries), Node::link(node.layer, inner_right, after)))
 }
 
 /// Lifts a subtree from `layer` to `to` with nodes that hold nothing else.
 fn bridge(mut subtree: Option<Link>, layer: u32, to: u32) -> Option<Link> {
     if subtree.is_some() {
         for layer in layer + 1..=to {
-            subtree = Node::new(layer, subtree, Vec::new());
+            subtree = Node::link(layer, subtree, Vec::new());
         }
     }
     subtree
@@ -363,7 +364,7 @@ fn merge(left: Option<Link>, right: Option<Link>, blocks: &impl Blocks) -> Resul
             let inner = merge(left.gap_mut(seam).take(), right.left.take(), blocks)?;
             *left.gap_mut(seam) = inner;
             left.entries.append(&mut right.entries);
-            Ok(Node::new(left.layer, left.left, left.entries))
+            Ok(Node::link(left.layer, left.left, left.entries))
         }
         _ => Err(MstError::MissingNode),
     }
