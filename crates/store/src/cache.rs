@@ -2,6 +2,9 @@
 //!
 //! A reader that misses takes a ticket before it asks the engine and may only keep its answer if no change of the key
 //! has been applied since. Without the ticket an answer read before a change could be kept after it, for good.
+//!
+//! While a change is being applied nothing of its key is kept at all. Otherwise one reader could see the change in the
+//! engine, and then, through an answer that another had read before, not see it again.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,27 +32,35 @@ impl Weighter<Bytes, Option<Bytes>> for Weight {
 /// Answers kept in memory, present and absent ones.
 pub(crate) struct Near {
     kept: Quick<Bytes, Option<Bytes>, Weight>,
-    stripes: Vec<Mutex<u64>>,
+    stripes: Vec<Mutex<Stripe>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
+#[derive(Default)]
+struct Stripe {
+    /// Grows with every change that begins.
+    version: u64,
+    /// Changes begun and not ended.
+    in_flux: u32,
+}
+
 /// Proof of what a reader could have seen.
 #[derive(Clone, Copy)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct Ticket(Option<u64>);
 
 impl Near {
     pub(crate) fn new(bytes_max: u64) -> Self {
         let entries = usize::try_from(bytes_max / 400).unwrap_or(usize::MAX).clamp(1024, 20_000_000);
         Self {
             kept: Quick::with_weighter(entries, bytes_max, Weight),
-            stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
     }
 
-    fn stripe(&self, key: &Key) -> &Mutex<u64> {
+    fn stripe(&self, key: &Key) -> &Mutex<Stripe> {
         // FNV-1a over the tail, where keys differ most.
         let bytes = key.bytes();
         let tail = &bytes[bytes.len().saturating_sub(16)..];
@@ -62,28 +73,37 @@ impl Near {
 
     /// The kept answer: absent counts as an answer.
     pub(crate) fn get(&self, key: &Key) -> Option<Option<Bytes>> {
-        let found = self.kept.get(key.bytes());
+        let found = self.kept.get(&key.bytes()[..]);
         if found.is_some() { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
         found
     }
 
     pub(crate) fn ticket(&self, key: &Key) -> Ticket {
-        Ticket(*self.stripe(key).lock())
+        let stripe = self.stripe(key).lock();
+        Ticket((stripe.in_flux == 0).then_some(stripe.version))
     }
 
-    /// Keeps an answer if nothing was applied to its key since the ticket was taken.
-    pub(crate) fn fill(&self, key: &Key, ticket: Ticket, value: Option<Bytes>) {
+    /// Keeps an answer if no change of its key began since the ticket was taken, nor was under way then.
+    pub(crate) fn fill(&self, key: &Key, ticket: Ticket, value: Option<&Bytes>) {
         let stripe = self.stripe(key).lock();
-        if *stripe == ticket.0 {
-            self.kept.insert(key.bytes().clone(), value);
+        if ticket.0 == Some(stripe.version) {
+            // Copied: what the engine gives is a view of a whole block, which the copy lets go.
+            self.kept.insert(Bytes::copy_from_slice(key.bytes()), value.map(|v| Bytes::copy_from_slice(v)));
         }
     }
 
-    /// Forgets a key after a change of it has been applied.
-    pub(crate) fn forget(&self, key: &Key) {
+    /// Forgets a key of which a change is about to be applied, and keeps nothing of it until [`Near::end`].
+    pub(crate) fn begin(&self, key: &Key) {
         let mut stripe = self.stripe(key).lock();
-        *stripe += 1;
-        self.kept.remove(key.bytes());
+        stripe.version += 1;
+        stripe.in_flux += 1;
+        self.kept.remove(&key.bytes()[..]);
+    }
+
+    /// The change has been applied, or could not be. Once for every [`Near::begin`].
+    pub(crate) fn end(&self, key: &Key) {
+        let mut stripe = self.stripe(key).lock();
+        stripe.in_flux -= 1;
     }
 
     pub(crate) fn hits(&self) -> u64 {
@@ -107,15 +127,24 @@ mod tests {
     static T: Table = Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
 
     #[test]
-    fn an_answer_read_before_a_change_is_not_kept_after_it() {
+    fn an_answer_read_before_or_during_a_change_is_not_kept_after_it() {
         let near = Near::new(1 << 20);
         let key = Key::of(&T).atom(b"k").key();
-        let ticket = near.ticket(&key);
-        near.forget(&key);
-        near.fill(&key, ticket, Some(Bytes::from_static(b"old")));
+        let (old, new) = (Bytes::from_static(b"old"), Bytes::from_static(b"new"));
+        let before = near.ticket(&key);
+        near.begin(&key);
+        let during = near.ticket(&key);
+        near.fill(&key, during, Some(&old));
         assert_eq!(near.get(&key), None);
-        let ticket = near.ticket(&key);
-        near.fill(&key, ticket, Some(Bytes::from_static(b"new")));
-        assert_eq!(near.get(&key), Some(Some(Bytes::from_static(b"new"))));
+        near.end(&key);
+        near.fill(&key, before, Some(&old));
+        near.fill(&key, during, Some(&old));
+        assert_eq!(near.get(&key), None);
+        let after = near.ticket(&key);
+        near.fill(&key, after, Some(&new));
+        assert_eq!(near.get(&key), Some(Some(new)));
+        near.begin(&key);
+        assert_eq!(near.get(&key), None, "nothing is answered from memory while a change is applied");
+        near.end(&key);
     }
 }

@@ -9,8 +9,10 @@
 
 mod batch;
 mod cache;
+mod digest;
 mod error;
 mod key;
+mod recent;
 mod scan;
 mod store;
 mod table;
@@ -20,11 +22,12 @@ mod writer;
 pub mod conformance;
 pub mod engine;
 
-pub use batch::{Batch, Change};
+pub use batch::{Batch, Change, VALUE_BYTES_MAX};
+pub use digest::{Digest, digest};
 pub use error::{Error, Result};
-pub use key::{Key, KeyBuilder, Partition};
-pub use scan::{Page, Row, Scan};
+pub use key::{KEY_BYTES_MAX, Key, KeyBuilder, Partition};
+pub use scan::{Page, ROWS_PER_SCAN_MAX, Row, Scan};
 pub use store::{Config, Figures, Store};
 pub use table::{Cache, Column, Kind, Table};
 pub use view::View;
-pub use writer::{Done, Writer, WriterConfig};
+pub use writer::{Done, Writer, WriterConfig, WriterFigures};

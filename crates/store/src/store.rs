@@ -9,12 +9,18 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Batch, Cache, Error, Key, Page, Result, Scan, Table,
-    cache::Near,
-    engine::{Local, lsm::Lsm, lsm::LsmConfig, mem::Mem},
+    Batch, Cache, Change, Error, Key, Page, Result, Scan, Table,
+    cache::{Near, Ticket},
+    engine::{
+        Local,
+        lsm::{DISK_RESERVE_BYTES, Lsm, LsmConfig},
+        mem::Mem,
+    },
+    recent::Recent,
 };
 
 /// Keys that one visit to the engine may read before others get their turn.
@@ -22,6 +28,9 @@ const KEYS_PER_SLICE: usize = 256;
 
 /// Scans that one visit to the engine may make before others get their turn.
 const SCANS_PER_SLICE: usize = 16;
+
+/// Keys looked up in memory before other tasks of the thread get their turn.
+const LOOKUPS_PER_TURN: usize = 1024;
 
 /// How a store is opened. Every number is a bound.
 #[derive(Debug, Clone)]
@@ -32,11 +41,21 @@ pub struct Config {
     pub block_cache_bytes: u64,
     /// Visits to the engine at the same time, all callers together.
     pub reads_in_flight_max: usize,
+    /// Bytes of rows that the writer keeps of what it read and wrote lately.
+    pub recent_bytes: u64,
+    /// Bytes of the disk that must stay free; changes wait while less is. The engine needs some of it to go on.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { near_cache_bytes: 128 << 20, block_cache_bytes: 128 << 20, reads_in_flight_max: 8 }
+        Self {
+            near_cache_bytes: 128 << 20,
+            block_cache_bytes: 128 << 20,
+            reads_in_flight_max: 8,
+            recent_bytes: 32 << 20,
+            disk_reserve_bytes: DISK_RESERVE_BYTES,
+        }
     }
 }
 
@@ -49,12 +68,13 @@ pub struct Store {
 struct Inner {
     engine: Box<dyn Local>,
     near: Near,
+    recent: Mutex<Recent>,
     tables: [Option<&'static Table>; 256],
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     reads_max: usize,
     reads_total: AtomicU64,
     applied_total: AtomicU64,
-    observers: parking_lot::RwLock<Vec<Observer>>,
+    observers: RwLock<Vec<Observer>>,
 }
 
 /// Told of every applied batch, in order, on the writer's thread. Must be quick and must not call the store.
@@ -79,6 +99,18 @@ pub struct Figures {
     pub applied_total: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Bytes free on the disk when last looked; 0 for an engine without one.
+    pub disk_free_bytes: u64,
+    /// Journals of the engine. A number that only grows means slow starts and a full disk some day.
+    pub journals: u64,
+    /// Bytes of changes not yet in table files.
+    pub memtable_bytes: u64,
+    /// Table files not yet merged; from 20 on writing is slowed.
+    pub young_tables: u64,
+    /// Rows that the writer found among its recent ones since start.
+    pub recent_hits: u64,
+    /// Rows that the writer had to ask of the engine since start.
+    pub recent_misses: u64,
 }
 
 impl Store {
@@ -89,7 +121,11 @@ impl Store {
 
     /// The embedded engine in a folder.
     pub fn lsm(dir: &std::path::Path, tables: &[&'static Table], config: &Config) -> Result<Self> {
-        let engine = Lsm::open(&LsmConfig { dir: dir.to_owned(), block_cache_bytes: config.block_cache_bytes })?;
+        let engine = Lsm::open(&LsmConfig {
+            dir: dir.to_owned(),
+            block_cache_bytes: config.block_cache_bytes,
+            disk_reserve_bytes: config.disk_reserve_bytes,
+        })?;
         Ok(Self::over(Box::new(engine), tables, config))
     }
 
@@ -104,12 +140,13 @@ impl Store {
             inner: Arc::new(Inner {
                 engine,
                 near: Near::new(config.near_cache_bytes),
+                recent: Mutex::new(Recent::new(config.recent_bytes)),
                 tables: by_id,
-                reads: Semaphore::new(config.reads_in_flight_max),
+                reads: Arc::new(Semaphore::new(config.reads_in_flight_max)),
                 reads_max: config.reads_in_flight_max,
                 reads_total: AtomicU64::new(0),
                 applied_total: AtomicU64::new(0),
-                observers: parking_lot::RwLock::new(Vec::new()),
+                observers: RwLock::new(Vec::new()),
             }),
         }
     }
@@ -129,6 +166,9 @@ impl Store {
         let mut places: Vec<(usize, usize)> = Vec::new();
         let mut seen: HashMap<&Key, usize> = HashMap::new();
         for (place, key) in keys.iter().enumerate() {
+            if place % LOOKUPS_PER_TURN == LOOKUPS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             if !matches!(self.cache_of(key), Cache::Never)
                 && let Some(kept) = self.inner.near.get(key)
             {
@@ -166,23 +206,17 @@ impl Store {
 
     fn read_through(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
         self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
-        let mut out = Vec::with_capacity(keys.len());
-        for key in keys {
-            let cache = self.cache_of(key);
-            if matches!(cache, Cache::Never) {
-                out.push(self.inner.engine.get_one(key)?);
-                continue;
+        let tickets: Vec<Option<Ticket>> =
+            keys.iter().map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key))).collect();
+        let mut values = self.inner.engine.get(keys)?;
+        for ((key, ticket), value) in keys.iter().zip(tickets).zip(&mut values) {
+            let Some(ticket) = ticket else { continue };
+            if let Cache::NearAs(make) = self.cache_of(key) {
+                *value = value.take().map(|v| make(key, &v));
             }
-            let ticket = self.inner.near.ticket(key);
-            let stored = self.inner.engine.get_one(key)?;
-            let value = match cache {
-                Cache::NearAs(make) => stored.map(|v| make(key, &v)),
-                Cache::Near | Cache::Never => stored,
-            };
-            self.inner.near.fill(key, ticket, value.clone());
-            out.push(value);
+            self.inner.near.fill(key, ticket, value.as_ref());
         }
-        Ok(out)
+        Ok(values)
     }
 
     /// One partition in order.
@@ -213,11 +247,14 @@ impl Store {
 
     /// Runs a piece of engine work on a thread that may block, within the bound on visits.
     async fn visit<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = self.inner.reads.acquire().await.map_err(|_| Error::Closed)?;
+        let permit = Arc::clone(&self.inner.reads).acquire_owned().await.map_err(|_| Error::Closed)?;
         let store = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&store)).await;
-        drop(permit);
-        done.unwrap_or_else(|e| Err(Error::Engine(format!("a read stopped: {e}"))))
+        let visit = tokio::task::spawn_blocking(move || {
+            // The permit lives as long as the work, also when the caller has gone meanwhile.
+            let _permit = permit;
+            work(&store)
+        });
+        visit.await.unwrap_or_else(|e| Err(Error::Engine(format!("a read stopped: {e}"))))
     }
 
     /// Applies a batch at once. For the writer and for tests; everything else goes through the writer, which is alone.
@@ -225,14 +262,20 @@ impl Store {
         if batch.is_empty() {
             return Ok(());
         }
-        self.inner.engine.apply(batch)?;
-        for change in batch.changes() {
-            if !matches!(self.cache_of(&change.key), Cache::Never) {
-                self.inner.near.forget(&change.key);
-            }
+        batch.changes().iter().try_for_each(Change::check)?;
+        let inner = &self.inner;
+        let cached = || batch.changes().iter().filter(|c| !matches!(self.cache_of(&c.key), Cache::Never));
+        cached().for_each(|c| inner.near.begin(&c.key));
+        let applied = inner.engine.apply(batch);
+        match &applied {
+            Ok(()) => inner.recent.lock().applied(batch),
+            Err(Error::Full) => {}
+            Err(_) => inner.recent.lock().forget(),
         }
-        self.inner.applied_total.fetch_add(batch.len() as u64, Relaxed);
-        for observer in self.inner.observers.read().iter() {
+        cached().for_each(|c| inner.near.end(&c.key));
+        applied?;
+        inner.applied_total.fetch_add(batch.len() as u64, Relaxed);
+        for observer in inner.observers.read().iter() {
             observer(batch);
         }
         Ok(())
@@ -248,6 +291,15 @@ impl Store {
         &*self.inner.engine
     }
 
+    pub(crate) fn recent(&self) -> &Mutex<Recent> {
+        &self.inner.recent
+    }
+
+    /// Changes how many bytes of the disk must stay free for changes to be taken. What waits for room is judged anew.
+    pub fn set_disk_reserve(&self, bytes: u64) {
+        self.inner.engine.set_disk_reserve(bytes);
+    }
+
     /// The declared tables.
     pub fn tables(&self) -> impl Iterator<Item = &'static Table> + '_ {
         self.inner.tables.iter().filter_map(|t| *t)
@@ -256,6 +308,8 @@ impl Store {
     /// What the store can say about itself.
     pub fn figures(&self) -> Figures {
         let inner = &self.inner;
+        let vitals = inner.engine.vitals();
+        let (recent_hits, recent_misses) = inner.recent.lock().counts();
         Figures {
             near_hits: inner.near.hits(),
             near_misses: inner.near.misses(),
@@ -264,7 +318,13 @@ impl Store {
             reads_in_flight_max: inner.reads_max as u64,
             reads_total: inner.reads_total.load(Relaxed),
             applied_total: inner.applied_total.load(Relaxed),
-            disk_bytes: inner.engine.bytes_used(),
+            disk_bytes: vitals.bytes_used,
+            disk_free_bytes: vitals.disk_free_bytes,
+            journals: vitals.journals,
+            memtable_bytes: vitals.memtable_bytes,
+            young_tables: vitals.young_tables,
+            recent_hits,
+            recent_misses,
         }
     }
 }

@@ -1,10 +1,17 @@
 //! What a writer sees: the store as it stands, with its own unapplied changes on top.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use crate::{Batch, Change, Key, Page, Result, Row, Scan, engine::Local};
+use crate::{Batch, Change, Error, Key, Page, Result, Row, Scan, engine::Local, recent::Recent};
+
+/// Rows asked of the engine beyond those that the page still needs, for the changes that may hide some of them.
+const ROWS_SPARE: usize = 16;
 
 /// The store as it stands, with changes on top that are not applied yet.
 ///
@@ -12,21 +19,32 @@ use crate::{Batch, Change, Key, Page, Result, Row, Scan, engine::Local};
 /// without losing the units before it.
 pub struct View<'a> {
     engine: &'a dyn Local,
+    recent: Option<&'a Mutex<Recent>>,
     changes: BTreeMap<Key, Option<Bytes>>,
     undo: Vec<(Key, Option<Option<Bytes>>)>,
+    /// Bytes put and deleted, those of undone and replaced changes included.
+    bytes: u64,
+    refused: Option<Error>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(engine: &'a dyn Local) -> Self {
-        Self { engine, changes: BTreeMap::new(), undo: Vec::new() }
+    pub(crate) fn new(engine: &'a dyn Local, recent: Option<&'a Mutex<Recent>>) -> Self {
+        Self { engine, recent, changes: BTreeMap::new(), undo: Vec::new(), bytes: 0, refused: None }
     }
 
     /// The value at a key.
     pub fn get(&self, key: &Key) -> Result<Option<Bytes>> {
-        match self.changes.get(key) {
-            Some(value) => Ok(value.clone()),
-            None => self.engine.get_one(key),
+        if let Some(value) = self.changes.get(key) {
+            return Ok(value.clone());
         }
+        let Some(recent) = self.recent else { return self.engine.get_one(key) };
+        let generation = match recent.lock().get(key) {
+            Ok(value) => return Ok(value),
+            Err(generation) => generation,
+        };
+        let value = self.engine.get_one(key)?;
+        recent.lock().fill(key, value.as_ref(), generation);
+        Ok(value)
     }
 
     /// A range of one partition.
@@ -36,46 +54,37 @@ impl<'a> View<'a> {
         }
         let split = scan.partition.split();
         let (from, to) = scan.bounds();
-        let wrap = |b: std::ops::Bound<Vec<u8>>| b.map(|v| Key::from_parts(Bytes::from(v), split));
-        let mut on_top: Vec<(&Key, &Option<Bytes>)> = self.changes.range((wrap(from), wrap(to))).collect();
-        if on_top.is_empty() {
+        let wrap = |b: Bound<Vec<u8>>| b.map(|v| Key::from_parts(Bytes::from(v), split));
+        let mut range = self.changes.range((wrap(from), wrap(to)));
+        let mut next_change = || if scan.reverse { range.next_back() } else { range.next() };
+        let mut change = next_change();
+        if change.is_none() {
             return self.engine.scan(scan);
         }
-        if scan.reverse {
-            on_top.reverse();
-        }
-        // Every change may hide one stored row, so this many stored rows are enough for one page and a look beyond.
-        let mut below = scan.clone();
-        below.limit = scan.limit + on_top.len() + 1;
-        let stored = self.engine.scan(&below)?;
-        let stored_more = stored.more;
-        let mut rows = Vec::with_capacity(scan.limit.min(stored.rows.len() + on_top.len()));
-        let mut stored = stored.rows.into_iter().peekable();
-        let mut on_top = on_top.into_iter().peekable();
-        let comes_first = |a: &Key, b: &Key| if scan.reverse { a > b } else { a < b };
+        let mut stored = Stored::open(self.engine, scan)?;
+        let mut rows = Vec::with_capacity(scan.limit.min(stored.page.len() + 1));
+        // One row more than asked shows whether more follow.
         while rows.len() <= scan.limit {
-            match (stored.peek(), on_top.peek()) {
-                (None, None) => break,
-                (Some(s), Some((k, _))) if comes_first(&s.key, k) => rows.extend(stored.next()),
-                (Some(_), None) => rows.extend(stored.next()),
-                (s, Some((k, value))) => {
-                    let hides = s.is_some_and(|s| s.key == **k);
-                    if let Some(value) = value {
-                        rows.push(Row { key: (*k).clone(), value: value.clone() });
-                    }
-                    if hides {
-                        stored.next();
-                    }
-                    on_top.next();
-                }
+            let stored_first = stored.peek().is_some_and(|row| change.is_none_or(|(key, _)| if scan.reverse { row.key > *key } else { row.key < *key }));
+            if stored_first {
+                rows.extend(stored.next()?);
+                continue;
             }
+            let Some((key, value)) = change else { break };
+            if stored.peek().is_some_and(|row| row.key == *key) {
+                stored.next()?;
+            }
+            if let Some(value) = value {
+                rows.push(Row { key: key.clone(), value: value.clone() });
+            }
+            change = next_change();
         }
-        let more = rows.len() > scan.limit || (stored_more && rows.len() == scan.limit);
+        let more = rows.len() > scan.limit;
         rows.truncate(scan.limit);
         Ok(Page { rows, more })
     }
 
-    /// Puts a row.
+    /// Puts a row. A key or value beyond the bounds of the store is refused when the job ends, and the job with it.
     pub fn put(&mut self, key: Key, value: impl Into<Bytes>) {
         self.set(key, Some(value.into()));
     }
@@ -86,6 +95,13 @@ impl<'a> View<'a> {
     }
 
     fn set(&mut self, key: Key, value: Option<Bytes>) {
+        let change = Change { key, value };
+        if let Err(e) = change.check() {
+            self.refused.get_or_insert(e);
+            return;
+        }
+        let Change { key, value } = change;
+        self.bytes += (key.bytes().len() + value.as_ref().map_or(0, Bytes::len)) as u64;
         let before = self.changes.insert(key.clone(), value);
         self.undo.push((key, before));
     }
@@ -116,12 +132,71 @@ impl<'a> View<'a> {
         self.changes.is_empty()
     }
 
+    /// Bytes of all changes made, undone ones included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Forgets how to undo what was done so far, when a new job begins. Marks from before it mean nothing any more.
+    pub(crate) fn begin_job(&mut self) {
+        self.undo.clear();
+        self.refused = None;
+    }
+
+    /// Ends a job: if one of its changes was refused, none of them stands.
+    pub(crate) fn end_job(&mut self) -> Result<()> {
+        match self.refused.take() {
+            Some(e) => {
+                self.roll_back(0);
+                Err(e)
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn into_batch(self) -> Batch {
         let mut batch = Batch::new();
         for (key, value) in self.changes {
             batch.push(Change { key, value });
         }
         batch
+    }
+}
+
+/// The stored rows of a range, taken page by page, because changes on top may hide any number of them.
+struct Stored<'a> {
+    engine: &'a dyn Local,
+    rest: Scan,
+    page: VecDeque<Row>,
+    more: bool,
+}
+
+impl<'a> Stored<'a> {
+    fn open(engine: &'a dyn Local, scan: &Scan) -> Result<Self> {
+        let mut rest = scan.clone();
+        rest.limit = scan.limit.saturating_add(ROWS_SPARE);
+        let page = engine.scan(&rest)?;
+        Ok(Self { engine, rest, page: page.rows.into(), more: page.more })
+    }
+
+    /// The next row; nothing at the end of the range.
+    fn peek(&self) -> Option<&Row> {
+        self.page.front()
+    }
+
+    fn next(&mut self) -> Result<Option<Row>> {
+        let row = self.page.pop_front();
+        if let Some(row) = &row
+            && self.page.is_empty()
+            && self.more
+        {
+            let last = row.clustering().to_vec();
+            let rest = self.rest.clone();
+            self.rest = if rest.reverse { rest.before(last) } else { rest.after(last) };
+            let page = self.engine.scan(&self.rest)?;
+            (self.page, self.more) = (page.rows.into(), page.more);
+        }
+        Ok(row)
     }
 }
 
@@ -149,7 +224,7 @@ mod tests {
             batch.put(key(c), vec![c]);
         }
         mem.apply(&batch).unwrap();
-        let mut view = View::new(&mem);
+        let mut view = View::new(&mem, None);
         view.put(key(4), vec![4]);
         view.delete(key(5));
         view.put(key(7), vec![77]);
@@ -166,7 +241,7 @@ mod tests {
     #[test]
     fn rolling_back_undoes_only_what_came_after_the_mark() {
         let mem = Mem::new();
-        let mut view = View::new(&mem);
+        let mut view = View::new(&mem, None);
         view.put(key(1), vec![1]);
         let mark = view.mark();
         view.put(key(1), vec![2]);

@@ -2,19 +2,37 @@
 //!
 //! Counts are cells next to the rows they count, so a job reads before it writes. Because there is one writer, no
 //! other change can come between; because a group of jobs is one batch, the cost of a write is shared.
+//!
+//! ```text
+//! submit -> queue -> job, job, job on one view -> one batch -> engine -> each job's Done -> sync, at the latest when due
+//! ```
+//!
+//! When the disk is full the group waits here, and its senders behind it, until there is room. When the engine fails
+//! the writer takes nothing more: [`Writer::failed`] says so, and the process should end.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc as std_mpsc,
     },
-    thread::JoinHandle,
+    task::{Context, Poll, Wake, Waker},
+    thread::{JoinHandle, Thread},
     time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, Result, Store, View};
+
+/// While the disk is full, the writer looks at least this often whether it should stop.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the watch looks at the writer.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// A stall that goes on is told again after so long.
+const STALL_TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// Bounds of the writer.
 #[derive(Debug, Clone)]
@@ -25,10 +43,14 @@ pub struct WriterConfig {
     pub jobs_per_group_max: usize,
     /// Changed rows after which a group is applied.
     pub rows_per_group_max: usize,
+    /// Bytes of changes after which a group is applied.
+    pub bytes_per_group_max: u64,
     /// Applied changes survive a power cut after at most this time.
     pub sync_every: Duration,
     /// While the disk is full, the writer looks again this often.
     pub full_retry_every: Duration,
+    /// A group or a sync that takes longer than this is told in the log, while it lasts.
+    pub stall_after: Duration,
 }
 
 impl Default for WriterConfig {
@@ -37,8 +59,10 @@ impl Default for WriterConfig {
             jobs_waiting_max: 4096,
             jobs_per_group_max: 512,
             rows_per_group_max: 8192,
+            bytes_per_group_max: 16 << 20,
             sync_every: Duration::from_secs(1),
-            full_retry_every: Duration::from_secs(1),
+            full_retry_every: Duration::from_millis(100),
+            stall_after: Duration::from_secs(5),
         }
     }
 }
@@ -55,23 +79,101 @@ pub struct Writer {
     state: Arc<State>,
 }
 
-#[derive(Default)]
+/// What the writer can say about itself, since start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriterFigures {
+    /// Jobs waiting or being applied.
+    pub pending: u64,
+    /// Jobs run.
+    pub jobs_total: u64,
+    /// Batches applied.
+    pub groups_total: u64,
+    /// Microseconds spent in running jobs, their reads included.
+    pub run_us_total: u64,
+    /// Microseconds spent in applying batches.
+    pub apply_us_total: u64,
+    /// The longest that one batch took, in microseconds.
+    pub apply_us_max: u64,
+    /// Microseconds for which a batch or a sync that has not ended yet has been under way; 0 between them.
+    pub busy_us: u64,
+}
+
 struct State {
+    began: Instant,
     full: AtomicBool,
     failed: AtomicBool,
+    closing: AtomicBool,
     pending: AtomicU64,
+    jobs: AtomicU64,
+    groups: AtomicU64,
+    run_us: AtomicU64,
+    apply_us: AtomicU64,
+    apply_us_max: AtomicU64,
+    /// When the engine call under way began, in microseconds since `began`, plus one; 0 when there is none.
+    busy_since: AtomicU64,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            full: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            pending: AtomicU64::new(0),
+            jobs: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            run_us: AtomicU64::new(0),
+            apply_us: AtomicU64::new(0),
+            apply_us_max: AtomicU64::new(0),
+            busy_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs an engine call under the eyes of the watch.
+    fn watched<T>(&self, call: impl FnOnce() -> T) -> (T, u64) {
+        let began = micros(self.began.elapsed());
+        self.busy_since.store(began + 1, Ordering::Relaxed);
+        let out = call();
+        self.busy_since.store(0, Ordering::Relaxed);
+        (out, micros(self.began.elapsed()) - began)
+    }
+
+    fn busy(&self) -> Duration {
+        match self.busy_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.began.elapsed().saturating_sub(Duration::from_micros(since - 1)),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Writer {
-    /// Starts the writer's thread. It ends, everything taken applied and synced, when all senders are gone.
+    /// Starts the writer's thread. It ends, everything taken applied and synced, when all senders are gone or
+    /// [`Writer::close`] was called. While the disk is full it ends without applying, and the jobs are told so.
     pub fn start(store: Store, config: WriterConfig) -> Result<(Self, JoinHandle<()>)> {
-        let (jobs, inbox) = mpsc::channel(config.jobs_waiting_max);
-        let state = Arc::new(State::default());
+        let (jobs, inbox) = mpsc::channel(config.jobs_waiting_max.max(1));
+        let state = Arc::new(State::new());
+        let cannot = |e| Error::Engine(format!("the writer's threads cannot be started: {e}"));
+        // The watch ends when the writer drops its end of this channel.
+        let (alive, watched) = std_mpsc::channel::<()>();
+        let (shared, stall_after) = (Arc::clone(&state), config.stall_after);
+        std::thread::Builder::new()
+            .name("writer-watch".into())
+            .spawn(move || watch(&watched, &shared, stall_after))
+            .map_err(cannot)?;
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || run(&store, inbox, &config, &shared))
-            .map_err(|e| Error::Engine(format!("the writer's thread cannot be started: {e}")))?;
+            .spawn(move || {
+                let _alive = alive;
+                let _last_words = LastWords(&shared);
+                Loop { store: &store, config: &config, state: &shared, unsynced_since: None }.run(inbox);
+            })
+            .map_err(cannot)?;
         Ok((Self { jobs, state }, thread))
     }
 
@@ -92,7 +194,7 @@ impl Writer {
                 // The caller may have gone; the changes stand all the same.
                 let _ = tell.send(match applied {
                     Ok(()) => answer,
-                    Err(e) => Err(e.into()),
+                    Err(e) => answer.and(Err(e.into())),
                 });
             })
         })
@@ -102,15 +204,29 @@ impl Writer {
 
     /// Queues a job without waiting for it to be applied; waits only for a place in the queue.
     ///
-    /// The job returns what to call after its group has been applied.
+    /// The job returns what to call after its group has been applied. Jobs that one task submits, one after the
+    /// other, run in that order. A job whose keys or values are beyond the store's bounds changes nothing and is told
+    /// [`Error::TooLarge`]; the others of its group are not touched.
     pub async fn submit(&self, job: impl FnOnce(&mut View<'_>) -> Done + Send + 'static) -> Result<()> {
-        self.state.pending.fetch_add(1, Ordering::AcqRel);
-        let sent = self.jobs.send(Box::new(job)).await;
-        if sent.is_err() {
-            self.state.pending.fetch_sub(1, Ordering::AcqRel);
+        if self.state.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        self.state.pending.fetch_add(1, Ordering::AcqRel);
+        // A caller that goes away while it waits for a place must not be counted for ever.
+        let mut counted = Uncount(Some(&self.state.pending));
+        self.jobs.send(Box::new(job)).await.map_err(|_| Error::Closed)?;
+        counted.0 = None;
         Ok(())
+    }
+
+    /// Takes no more jobs, applies those that were taken, and lets the thread end, whoever still holds a sender.
+    pub fn close(&self) {
+        self.state.closing.store(true, Ordering::Release);
+        // An empty job wakes the writer if it waits; a full queue means that it does not.
+        self.state.pending.fetch_add(1, Ordering::AcqRel);
+        if self.jobs.try_send(Box::new(|_| Box::new(|_| {}))).is_err() {
+            self.state.pending.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Jobs waiting or being applied.
@@ -118,115 +234,475 @@ impl Writer {
         self.state.pending.load(Ordering::Acquire)
     }
 
-    /// Whether writing has stopped because the disk is full.
+    /// Whether writing waits because the disk is full.
     pub fn disk_full(&self) -> bool {
         self.state.full.load(Ordering::Relaxed)
     }
 
-    /// Whether the engine has failed and writing has stopped for good.
+    /// Whether writing has stopped for good: the engine failed, or a job panicked. The process should end; what was
+    /// acknowledged is safe, and a restart usually heals.
     pub fn failed(&self) -> bool {
         self.state.failed.load(Ordering::Relaxed)
     }
+
+    /// What the writer can say about itself.
+    pub fn figures(&self) -> WriterFigures {
+        let state = &self.state;
+        WriterFigures {
+            pending: self.pending(),
+            jobs_total: state.jobs.load(Ordering::Relaxed),
+            groups_total: state.groups.load(Ordering::Relaxed),
+            run_us_total: state.run_us.load(Ordering::Relaxed),
+            apply_us_total: state.apply_us.load(Ordering::Relaxed),
+            apply_us_max: state.apply_us_max.load(Ordering::Relaxed),
+            busy_us: micros(state.busy()),
+        }
+    }
 }
 
-fn run(store: &Store, mut inbox: mpsc::Receiver<Work>, config: &WriterConfig, state: &State) {
-    let mut synced = Instant::now();
-    let mut unsynced = false;
-    loop {
-        let first = match inbox.try_recv() {
-            Ok(work) => work,
-            Err(mpsc::error::TryRecvError::Disconnected) => break,
-            Err(mpsc::error::TryRecvError::Empty) => {
-                // Nothing waits: a good moment to sync what was applied.
-                if unsynced {
-                    unsynced = store.local().sync().is_err();
-                    synced = Instant::now();
-                }
-                match inbox.blocking_recv() {
-                    Some(work) => work,
-                    None => break,
-                }
+/// Gives back a place in the count of pending jobs.
+struct Uncount<'a>(Option<&'a AtomicU64>);
+
+impl Drop for Uncount<'_> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.0 {
+            pending.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Tells of the end of the writer's thread if it was a panic.
+struct LastWords<'a>(&'a State);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer panicked; no further changes are taken");
+            self.0.failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What came of waiting for a job.
+enum Next {
+    Job(Work),
+    Late,
+    Closed,
+}
+
+/// The writer's thread.
+struct Loop<'a> {
+    store: &'a Store,
+    config: &'a WriterConfig,
+    state: &'a State,
+    /// When the oldest change was applied that no sync has covered yet.
+    unsynced_since: Option<Instant>,
+}
+
+impl Loop<'_> {
+    fn run(mut self, mut inbox: mpsc::Receiver<Work>) {
+        loop {
+            if self.state.closing.load(Ordering::Acquire) {
+                inbox.close();
             }
-        };
-        let mut view = View::new(store.local());
-        let mut done = vec![first(&mut view)];
-        while done.len() < config.jobs_per_group_max && view.len() < config.rows_per_group_max {
-            match inbox.try_recv() {
-                Ok(work) => done.push(work(&mut view)),
-                Err(_) => break,
+            match wait(&mut inbox, self.unsynced_since.map(|since| since + self.config.sync_every)) {
+                Next::Job(first) => self.group(first, &mut inbox),
+                Next::Late => self.sync(),
+                Next::Closed => break,
+            }
+            if self.unsynced_since.is_some_and(|since| since.elapsed() >= self.config.sync_every) {
+                self.sync();
             }
         }
+        self.sync();
+    }
+
+    /// Runs a job and those that wait behind it, and applies them together.
+    fn group(&mut self, first: Work, inbox: &mut mpsc::Receiver<Work>) {
+        let config = self.config;
+        let began = Instant::now();
+        let mut view = View::new(self.store.local(), Some(self.store.recent()));
+        let mut jobs: Vec<(Done, Result<()>)> = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            view.begin_job();
+            let done = job(&mut view);
+            jobs.push((done, view.end_job()));
+            let room = jobs.len() < config.jobs_per_group_max && view.len() < config.rows_per_group_max && view.bytes() < config.bytes_per_group_max;
+            next = if room { inbox.try_recv().ok() } else { None };
+        }
         let batch = view.into_batch();
-        let applied = loop {
+        self.state.run_us.fetch_add(micros(began.elapsed()), Ordering::Relaxed);
+        let applied = self.apply(&batch, inbox);
+        let taken = jobs.len() as u64;
+        for (done, own) in jobs {
+            done(own.and_then(|()| applied.clone()));
+        }
+        self.state.jobs.fetch_add(taken, Ordering::Relaxed);
+        self.state.pending.fetch_sub(taken, Ordering::AcqRel);
+    }
+
+    /// Applies a batch, waiting for room on the disk as long as anybody may still want it applied.
+    fn apply(&mut self, batch: &crate::Batch, inbox: &mpsc::Receiver<Work>) -> Result<()> {
+        let state = self.state;
+        loop {
             if state.failed.load(Ordering::Relaxed) {
-                break Err(Error::Engine("writing stopped after an earlier failure: restart the process".into()));
+                return Err(Error::Engine("writing stopped after an earlier failure: restart the process".into()));
             }
-            match store.apply_now(&batch) {
-                Err(Error::Full) if !inbox.is_closed() => {
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let (applied, took_us) = state.watched(|| self.store.apply_now(batch));
+            match applied {
+                Ok(()) => {
+                    if state.full.swap(false, Ordering::Relaxed) {
+                        tracing::info!("there is room on the disk again; writing goes on");
+                    }
+                    self.unsynced_since.get_or_insert_with(Instant::now);
+                    state.groups.fetch_add(1, Ordering::Relaxed);
+                    state.apply_us.fetch_add(took_us, Ordering::Relaxed);
+                    state.apply_us_max.fetch_max(took_us, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(Error::Full) => {
                     // Nothing was applied and nothing is lost: the jobs wait here, and their senders behind them.
-                    state.full.store(true, Ordering::Relaxed);
-                    std::thread::sleep(config.full_retry_every);
+                    if !state.full.swap(true, Ordering::Relaxed) {
+                        tracing::warn!("no room left on the disk; writing waits until some is freed, reading goes on");
+                    }
+                    // What was applied before should not have to wait for room to survive a power cut.
+                    if self.unsynced_since.is_some() {
+                        self.sync();
+                    }
+                    let until = Instant::now() + self.config.full_retry_every;
+                    while Instant::now() < until {
+                        if inbox.is_closed() || state.closing.load(Ordering::Acquire) {
+                            return Err(Error::Full);
+                        }
+                        std::thread::sleep(STOP_LOOK_EVERY.min(self.config.full_retry_every));
+                    }
                 }
                 Err(e) => {
                     tracing::error!(error = %e, "writing failed; no further changes are taken");
                     state.failed.store(true, Ordering::Relaxed);
-                    break Err(e);
-                }
-                Ok(()) => {
-                    state.full.store(false, Ordering::Relaxed);
-                    break Ok(());
+                    return Err(e);
                 }
             }
-        };
-        unsynced = true;
-        if synced.elapsed() >= config.sync_every {
-            unsynced = store.local().sync().is_err();
-            synced = Instant::now();
         }
-        let taken = done.len() as u64;
-        for tell in done {
-            tell(applied.clone());
-        }
-        state.pending.fetch_sub(taken, Ordering::AcqRel);
     }
-    if let Err(e) = store.local().sync() {
-        tracing::error!(error = %e, "the last changes could not be synced to the disk");
+
+    fn sync(&mut self) {
+        if self.unsynced_since.take().is_none() {
+            return;
+        }
+        let (synced, _) = self.state.watched(|| self.store.local().sync());
+        if let Err(e) = synced {
+            // What could not be synced may be gone after a power cut, and nobody knows how much of it.
+            tracing::error!(error = %e, "changes could not be synced to the disk; no further changes are taken");
+            self.state.failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a job on this thread, at most until a moment.
+fn wait(inbox: &mut mpsc::Receiver<Work>, until: Option<Instant>) -> Next {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match inbox.poll_recv(&mut context) {
+            Poll::Ready(Some(job)) => return Next::Job(job),
+            Poll::Ready(None) => return Next::Closed,
+            Poll::Pending => {}
+        }
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return Next::Late,
+            Some(left) => std::thread::park_timeout(left),
+        }
+    }
+}
+
+/// Tells of engine calls that do not end. A hung disk or a stuck engine shows here and nowhere else.
+fn watch(alive: &std_mpsc::Receiver<()>, state: &State, stall_after: Duration) {
+    let mut told: Option<Instant> = None;
+    while alive.recv_timeout(WATCH_EVERY.min(stall_after)) == Err(std_mpsc::RecvTimeoutError::Timeout) {
+        let busy = state.busy();
+        if busy < stall_after {
+            if told.take().is_some() {
+                tracing::warn!("the storage engine answers again");
+            }
+        } else if told.is_none_or(|at| at.elapsed() >= STALL_TOLD_EVERY) {
+            told = Some(Instant::now());
+            tracing::error!(
+                busy_ms = busy.as_millis() as u64,
+                pending = state.pending.load(Ordering::Relaxed),
+                "the storage engine does not answer: look at the disk; if it is idle, restart the process, nothing acknowledged is lost"
+            );
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cache, Key, Table};
+    use crate::{
+        Batch, Cache, Config, Key, Page, Scan, Table,
+        engine::{Local, mem::Mem},
+    };
+    use bytes::Bytes;
+    use std::sync::{Condvar, Mutex};
 
     static T: Table = Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
 
+    fn key(n: u64) -> Key {
+        Key::of(&T).atom(b"p").cluster().atom(&n.to_be_bytes()).key()
+    }
+
+    /// What the engine below does next.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mood {
+        Works,
+        Full,
+        Breaks,
+        BreaksOnSync,
+        Hangs,
+    }
+
+    /// An engine that fails when told to.
+    struct Moody {
+        mem: Mem,
+        shared: Arc<(Mutex<Mood>, Condvar)>,
+        applied: Arc<AtomicU64>,
+        synced: Arc<AtomicU64>,
+    }
+
+    impl Local for Moody {
+        fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
+            self.mem.get(keys)
+        }
+        fn get_one(&self, key: &Key) -> Result<Option<Bytes>> {
+            self.mem.get_one(key)
+        }
+        fn scan(&self, scan: &Scan) -> Result<Page> {
+            self.mem.scan(scan)
+        }
+        fn apply(&self, batch: &Batch) -> Result<()> {
+            let (mood, changed) = &*self.shared;
+            let mood = *changed.wait_while(mood.lock().unwrap(), |m| *m == Mood::Hangs).unwrap();
+            match mood {
+                Mood::Full => return Err(Error::Full),
+                Mood::Breaks => return Err(Error::Engine("broke".into())),
+                _ => {}
+            }
+            self.applied.fetch_add(1, Ordering::SeqCst);
+            self.mem.apply(batch)
+        }
+        fn sync(&self) -> Result<()> {
+            if *self.shared.0.lock().unwrap() == Mood::BreaksOnSync {
+                return Err(Error::Engine("broke".into()));
+            }
+            self.synced.store(self.applied.load(Ordering::SeqCst), Ordering::SeqCst);
+            Ok(())
+        }
+        fn bytes_used(&self) -> u64 {
+            0
+        }
+        fn each(&self, table_id: u8, visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
+            self.mem.each(table_id, visit)
+        }
+    }
+
+    struct Rig {
+        store: Store,
+        writer: Writer,
+        thread: JoinHandle<()>,
+        shared: Arc<(Mutex<Mood>, Condvar)>,
+        applied: Arc<AtomicU64>,
+        synced: Arc<AtomicU64>,
+    }
+
+    impl Rig {
+        fn new(mood: Mood, config: WriterConfig) -> Self {
+            let shared = Arc::new((Mutex::new(mood), Condvar::new()));
+            let (applied, synced) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+            let engine = Moody { mem: Mem::new(), shared: Arc::clone(&shared), applied: Arc::clone(&applied), synced: Arc::clone(&synced) };
+            let store = Store::over(Box::new(engine), &[&T], &Config::default());
+            let (writer, thread) = Writer::start(store.clone(), config).unwrap();
+            Self { store, writer, thread, shared, applied, synced }
+        }
+
+        fn now(&self, mood: Mood) {
+            *self.shared.0.lock().unwrap() = mood;
+            self.shared.1.notify_all();
+        }
+
+        async fn put(&self, n: u64) -> Result<()> {
+            self.writer
+                .run(move |view| {
+                    view.put(key(n), n.to_be_bytes().to_vec());
+                    Ok(())
+                })
+                .await
+        }
+
+        async fn end(self) {
+            drop(self.writer);
+            tokio::task::spawn_blocking(|| self.thread.join()).await.unwrap().unwrap();
+        }
+    }
+
+    async fn until(mut there: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !there() {
+            assert!(began.elapsed() < Duration::from_secs(30), "it did not come");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     #[tokio::test]
-    async fn jobs_see_the_ones_before_them_and_a_failed_one_changes_nothing() {
-        let store = Store::mem(&[&T]);
-        let (writer, thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-        let key = Key::of(&T).atom(b"n").key();
-        let mut waits = Vec::new();
-        for n in 0..100u32 {
-            let (writer, key) = (writer.clone(), key.clone());
-            waits.push(tokio::spawn(async move {
-                writer
-                    .run(move |view| {
-                        let old = view.get(&key)?.map_or(0, |v| u32::from_be_bytes(v[..4].try_into().expect("four bytes")));
-                        view.put(key.clone(), (old + 1).to_be_bytes().to_vec());
-                        if n % 10 == 0 { Err(Error::Closed) } else { Ok(()) }
-                    })
-                    .await
-            }));
+    async fn jobs_that_wait_together_are_one_batch_and_a_bound_ends_it() {
+        let rig = Rig::new(Mood::Hangs, WriterConfig { jobs_per_group_max: 10, rows_per_group_max: 30, ..WriterConfig::default() });
+        let submit = async |rows: u64| {
+            let job = move |view: &mut View<'_>| -> Done {
+                (0..rows).for_each(|n| view.put(key(n), vec![1]));
+                Box::new(|applied| applied.unwrap())
+            };
+            rig.writer.submit(job).await.unwrap();
+        };
+        // The first is applied alone, because nothing waits behind it yet; the others wait while it hangs.
+        submit(1).await;
+        until(|| rig.writer.figures().busy_us > 0).await;
+        for _ in 0..25 {
+            submit(1).await;
         }
-        let mut good = 0u32;
-        for wait in waits {
-            good += u32::from(wait.await.unwrap().is_ok());
+        for _ in 0..3 {
+            submit(29).await;
         }
-        assert_eq!(good, 90);
-        assert_eq!(store.get_one(&key).await.unwrap().as_deref(), Some(&90u32.to_be_bytes()[..]));
-        assert_eq!(writer.pending(), 0);
-        drop(writer);
-        thread.join().unwrap();
+        rig.now(Mood::Works);
+        until(|| rig.writer.pending() == 0).await;
+        // 1, then 10, 10, and 5 small ones with the first two large ones (5 + 29 rows are past the bound), then one.
+        let figures = rig.writer.figures();
+        assert_eq!((figures.jobs_total, figures.groups_total), (29, rig.applied.load(Ordering::SeqCst)));
+        assert!((4..=6).contains(&figures.groups_total), "{figures:?}");
+        rig.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_holds_jobs_in_order_and_loses_none() {
+        let rig = Rig::new(Mood::Full, WriterConfig { full_retry_every: Duration::from_millis(1), jobs_per_group_max: 2, ..WriterConfig::default() });
+        let told = Arc::new(Mutex::new(Vec::new()));
+        for n in 0..9 {
+            let told = Arc::clone(&told);
+            let job = move |view: &mut View<'_>| -> Done {
+                view.put(key(n), vec![1]);
+                Box::new(move |applied| told.lock().unwrap().push((n, applied.is_ok())))
+            };
+            rig.writer.submit(job).await.unwrap();
+        }
+        until(|| rig.writer.disk_full()).await;
+        assert_eq!(rig.writer.pending(), 9);
+        assert_eq!(rig.store.get_one(&key(0)).await.unwrap(), None);
+        rig.now(Mood::Works);
+        until(|| rig.writer.pending() == 0).await;
+        assert!(!rig.writer.disk_full() && !rig.writer.failed());
+        assert_eq!(*told.lock().unwrap(), (0..9).map(|n| (n, true)).collect::<Vec<_>>());
+        rig.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_broken_engine_stops_writing_for_good_and_everybody_is_told() {
+        let rig = Rig::new(Mood::Works, WriterConfig::default());
+        rig.put(1).await.unwrap();
+        rig.now(Mood::Breaks);
+        assert!(matches!(rig.put(2).await, Err(Error::Engine(_))));
+        assert!(rig.writer.failed());
+        rig.now(Mood::Works);
+        assert!(matches!(rig.put(3).await, Err(Error::Engine(_))), "the state after a failure is unknown, so nothing is added to it");
+        assert_eq!(rig.store.get(&[key(1), key(2), key(3)]).await.unwrap().iter().filter(|v| v.is_some()).count(), 1);
+        rig.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_sync_that_fails_stops_writing_for_good() {
+        let rig = Rig::new(Mood::BreaksOnSync, WriterConfig { sync_every: Duration::ZERO, ..WriterConfig::default() });
+        rig.put(1).await.unwrap();
+        until(|| rig.writer.failed()).await;
+        assert!(rig.put(2).await.is_err());
+        rig.end().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_applied_is_synced_when_due_and_at_the_end_and_no_idle_writer_syncs() {
+        let rig = Rig::new(Mood::Works, WriterConfig { sync_every: Duration::from_millis(20), ..WriterConfig::default() });
+        rig.put(1).await.unwrap();
+        until(|| rig.synced.load(Ordering::SeqCst) == 1).await;
+        rig.end().await;
+
+        let rig = Rig::new(Mood::Works, WriterConfig { sync_every: Duration::from_secs(3600), ..WriterConfig::default() });
+        for n in 0..20 {
+            rig.put(n).await.unwrap();
+        }
+        assert_eq!(rig.synced.load(Ordering::SeqCst), 0, "one caller after the other does not pay for a sync each");
+        let (synced, applied) = (Arc::clone(&rig.synced), Arc::clone(&rig.applied));
+        rig.end().await;
+        assert_eq!(synced.load(Ordering::SeqCst), applied.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_ends_the_writer_and_everybody_is_told() {
+        let rig = Rig::new(Mood::Works, WriterConfig::default());
+        rig.put(1).await.unwrap();
+        let answer = rig.writer.run(|_| -> Result<()> { panic!("on purpose") }).await;
+        assert!(matches!(answer, Err(Error::Closed)), "{answer:?}");
+        until(|| rig.writer.failed()).await;
+        assert!(matches!(rig.put(2).await, Err(Error::Closed)));
+        assert!(tokio::task::spawn_blocking(|| rig.thread.join()).await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_shows_in_the_figures_while_it_does() {
+        let rig = Rig::new(Mood::Hangs, WriterConfig { stall_after: Duration::from_millis(5), ..WriterConfig::default() });
+        assert_eq!(rig.writer.figures().busy_us, 0);
+        let writer = rig.writer.clone();
+        let put = tokio::spawn(async move {
+            writer
+                .run(|view| {
+                    view.put(key(1), vec![1]);
+                    Ok::<_, Error>(())
+                })
+                .await
+        });
+        until(|| rig.writer.figures().busy_us > 10_000).await;
+        rig.now(Mood::Works);
+        put.await.unwrap().unwrap();
+        let figures = rig.writer.figures();
+        assert_eq!(figures.busy_us, 0);
+        assert!(figures.apply_us_max > 10_000, "{figures:?}");
+        rig.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_no_trace_in_the_count() {
+        let rig = Rig::new(Mood::Hangs, WriterConfig { jobs_waiting_max: 1, ..WriterConfig::default() });
+        let submit = || rig.writer.submit(|view| {
+            view.put(key(1), vec![1]);
+            Box::new(|_| {})
+        });
+        submit().await.unwrap();
+        until(|| rig.writer.figures().busy_us > 0).await;
+        submit().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(5), submit()).await.is_err(), "the queue is full");
+        assert_eq!(rig.writer.pending(), 2);
+        rig.now(Mood::Works);
+        until(|| rig.writer.pending() == 0).await;
+        rig.end().await;
     }
 }

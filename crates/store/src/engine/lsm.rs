@@ -1,34 +1,85 @@
 //! The embedded engine: a log-structured merge tree in a folder.
 //!
 //! All tables share one keyspace, told apart by the first byte of the key: an idle keyspace would pin journals of the
-//! busy ones, and one batch over one keyspace is atomic over all tables.
+//! busy ones, and one batch over one keyspace is atomic over all tables. Table number 0 is the engine's own: it holds
+//! the number of the last batch.
+//!
+//! `docs/decisions/0001-embedded-engine.md` says why this engine, and where the settings below come from.
 
 use std::{
-    fs,
     ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot,
+    compaction::Leveled,
+    config::{BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy},
+};
+use parking_lot::{Mutex, RwLock};
 
-use super::Local;
+use super::{
+    Local, Vitals,
+    folder::Folder,
+    recovery::{self, MARK_KEY, Mark},
+    space::Space,
+};
 use crate::{Batch, Error, Key, Page, Result, Row, Scan};
 
 /// The format of keys and values on disk. A change of it needs a migration or a fresh folder.
 pub const FORMAT: u32 = 1;
 
-/// Name of the file that holds the format number.
-const FORMAT_FILE: &str = "FORMAT";
+/// Free bytes of the disk below which no changes are taken, unless the configuration says otherwise.
+///
+/// The engine must never meet a full disk, and it goes on writing after the last change was taken: the memtables (four
+/// of [`MEMTABLE_BYTES`] at most), a new journal, and merges, each of which needs the size of its inputs until it is
+/// done (young tables plus the first level, 32 + 4 tables of [`TABLE_BYTES`] at the worst).
+pub const DISK_RESERVE_BYTES: u64 = 1 << 30;
 
 /// Journals together may grow to this size before memtables are flushed; it bounds the time of a restart.
-const JOURNALS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const JOURNALS_BYTES_MAX: u64 = 256 << 20;
 
-/// One memtable's size. Larger ones write less often, smaller ones restart faster.
-const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// One memtable's size. Larger ones write less often, smaller ones restart faster and are searched faster.
+const MEMTABLE_BYTES: u64 = 32 << 20;
+
+/// Size at which a merge begins the next table file.
+const TABLE_BYTES: u64 = 32 << 20;
+
+/// Size of a block before compression: what one read of a row takes from the disk.
+const BLOCK_BYTES: u32 = 4 << 10;
+
+/// Filter bits for each key. Most reads of the writer ask for rows that are not there.
+const FILTER_BITS: f32 = 10.0;
+
+/// Levels from the youngest whose filters and indexes stay in memory, whatever the block cache does. The levels below
+/// hold most rows; their filters are read in parts, through the block cache, so that memory stays bounded.
+const LEVELS_PINNED: usize = 3;
+
+/// Levels the engine has.
+const LEVELS: usize = 7;
+
+/// Threads that flush and merge. With two, the one kept free for flushes spins while the other merges.
+const WORKERS: usize = 3;
 
 /// Most table files kept open.
 const OPEN_FILES_MAX: usize = 400;
+
+/// Memtables that wait to be written to table files before changes wait for them. The engine itself stops at four, in
+/// a loop that does not end when the thread that writes them has died.
+const MEMTABLES_WAITING_MAX: usize = 3;
+
+/// Young tables beyond which changes wait for a merge. The engine itself stops at thirty, in such a loop.
+const YOUNG_TABLES_MAX: usize = 28;
+
+/// How often a waiting change looks again.
+const WAIT_STEP: Duration = Duration::from_millis(2);
+
+/// A change that waited so long gives up: the engine has stopped, and only a restart helps.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How the embedded engine is opened.
 #[derive(Debug, Clone)]
@@ -37,99 +88,157 @@ pub struct LsmConfig {
     pub dir: PathBuf,
     /// Bytes of the block cache.
     pub block_cache_bytes: u64,
+    /// Free bytes of the disk below which changes are refused. See [`DISK_RESERVE_BYTES`].
+    pub disk_reserve_bytes: u64,
 }
 
 /// The embedded engine.
 pub struct Lsm {
-    db: Database,
+    /// What readers see: the rows as they were when the last batch had been applied whole.
+    ///
+    /// The engine's own reads see a batch row by row while it is applied, and its own snapshots may, too, when one of
+    /// its threads finishes a table file at that moment. So a snapshot is taken when no batch is under way, and
+    /// readers use that one until the next batch is whole.
+    now: RwLock<Snapshot>,
     rows: Keyspace,
-    dir: PathBuf,
+    db: Database,
+    /// Number of the last batch. Held while a batch is applied, so that numbers and batches have one order.
+    mark: Mutex<u64>,
+    space: Space,
+    /// Last, so that the folder is given free after the engine has closed its files.
+    folder: Folder,
 }
 
 impl Lsm {
-    /// Opens or creates the folder. Touches nothing if its format is not ours or another process holds it.
+    /// Opens or creates the folder. Touches nothing if its format is not ours, if it is in use, or if its files are
+    /// damaged where that can be seen without reading all of them. Damage elsewhere shows as [`Error::Engine`] when
+    /// it is read.
     pub fn open(config: &LsmConfig) -> Result<Self> {
-        let dir = &config.dir;
-        check_format(dir)?;
-        let open = |why: String| Error::Open { path: dir.clone(), why };
-        let db = Database::builder(dir.join("rows"))
-            .cache_size(config.block_cache_bytes)
-            .max_journaling_size(JOURNALS_BYTES_MAX)
-            .max_cached_files(Some(OPEN_FILES_MAX))
-            .worker_threads(2)
-            .open()
-            .map_err(|e| match e {
-                fjall::Error::Locked => Error::InUse(dir.clone()),
-                other => open(explain(&other)),
-            })?;
-        let rows = db
-            .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
-            .map_err(|e| open(explain(&e)))?;
-        write_format(dir)?;
-        Ok(Self { db, rows, dir: dir.clone() })
+        let began = Instant::now();
+        let folder = Folder::take(&config.dir)?;
+        if !folder.rows().exists() {
+            folder.create_rows(|new| open_files(&config.dir, new, config.block_cache_bytes).map(drop))?;
+        }
+        let synced = folder.synced()?;
+        recovery::check(&folder.rows(), synced).map_err(|why| Error::Open { path: config.dir.clone(), why })?;
+        let (db, rows) = open_files(&config.dir, &folder.rows(), config.block_cache_bytes)?;
+        let mark = match rows.get(MARK_KEY).map_err(|e| cannot_open(&config.dir, &explain(&e)))? {
+            Some(value) => Mark::read(&value).ok_or_else(|| cannot_open(&config.dir, "the number of its last change is damaged"))?.batch,
+            None => 0,
+        };
+        if mark < synced {
+            return Err(Error::Open {
+                path: config.dir.clone(),
+                why: format!(
+                    "it holds changes up to number {mark}, but number {synced} had been synced. \
+                     Restore the folder from a copy, or remove the SYNCED file to go on without the changes in between"
+                ),
+            });
+        }
+        let space = Space::new(folder.dir().to_owned(), config.disk_reserve_bytes);
+        tracing::debug!(path = %config.dir.display(), mark, journals = db.journal_count(), took_ms = began.elapsed().as_millis() as u64, "opened");
+        Ok(Self { now: RwLock::new(db.snapshot()), rows, db, mark: Mutex::new(mark), space, folder })
     }
 
     /// The folder.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.folder.dir()
     }
 
-    /// Journals not yet replaced by table files.
+    /// Journals on the disk, the one being written included.
     pub fn journals(&self) -> usize {
         self.db.journal_count()
     }
-}
 
-fn check_format(dir: &Path) -> Result<()> {
-    let file = dir.join(FORMAT_FILE);
-    match fs::read_to_string(&file) {
-        Ok(text) if text.trim() == FORMAT.to_string() => Ok(()),
-        Ok(text) => Err(Error::Format { path: dir.to_owned(), found: text.trim().chars().take(40).collect(), known: FORMAT }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            if dir.join("rows").exists() {
-                return Err(Error::Open {
-                    path: dir.to_owned(),
-                    why: format!("its {FORMAT_FILE} file is missing, so it is not certain what the files hold"),
-                });
+    /// Writes the memtable to a table file and waits for it. For tests that need table files with few rows.
+    pub fn flush(&self) -> Result<()> {
+        self.rows.rotate_memtable_and_wait().map_err(engine)
+    }
+
+    /// Waits until the engine's own threads have caught up so far that it would not stop the caller inside, where
+    /// nothing can be told or ended.
+    fn wait_for_workers(&self) -> Result<()> {
+        let began = Instant::now();
+        while self.rows.sealed_memtable_count() >= MEMTABLES_WAITING_MAX || self.rows.tree.l0_run_count() >= YOUNG_TABLES_MAX {
+            // Says so if one of the engine's threads has died; the loop would never end.
+            self.db.persist(PersistMode::Buffer).map_err(engine)?;
+            if began.elapsed() >= WAIT_MAX {
+                return Err(Error::Engine(format!(
+                    "memtables were not written for {} s: restart the process; nothing acknowledged is lost",
+                    WAIT_MAX.as_secs()
+                )));
             }
-            fs::create_dir_all(dir).map_err(|e| Error::Open { path: dir.to_owned(), why: e.to_string() })
+            std::thread::sleep(WAIT_STEP);
         }
-        Err(e) => Err(Error::Open { path: dir.to_owned(), why: e.to_string() }),
+        Ok(())
     }
 }
 
-fn write_format(dir: &Path) -> Result<()> {
-    let file = dir.join(FORMAT_FILE);
-    if file.exists() {
-        return Ok(());
+/// Opens the engine's files, or makes them where there are none.
+fn open_files(dir: &Path, files: &Path, block_cache_bytes: u64) -> Result<(Database, Keyspace)> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let db = Database::builder(files)
+            .cache_size(block_cache_bytes)
+            .max_journaling_size(JOURNALS_BYTES_MAX)
+            .max_cached_files(Some(OPEN_FILES_MAX))
+            .worker_threads(WORKERS)
+            .open()?;
+        let rows = db.keyspace("rows", settings)?;
+        Ok((db, rows))
+    }));
+    match opened {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(fjall::Error::Locked)) => Err(Error::InUse(dir.to_owned())),
+        Ok(Err(e)) => Err(cannot_open(dir, &explain(&e))),
+        // Some damage makes the engine panic; to the caller it is the same.
+        Err(_) => Err(cannot_open(dir, "the engine panicked on its files")),
     }
-    let new = dir.join("FORMAT.new");
-    fs::write(&new, format!("{FORMAT}\n"))
-        .and_then(|()| fs::rename(&new, &file))
-        .map_err(|e| Error::Open { path: dir.to_owned(), why: e.to_string() })
+}
+
+/// The settings of a new folder. The engine stores them with the rows, so a change here concerns new folders only.
+fn settings() -> KeyspaceCreateOptions {
+    let pinned = PinningPolicy::new((0..LEVELS).map(|level| level < LEVELS_PINNED).collect::<Vec<_>>());
+    let parted = || PartitioningPolicy::new((0..LEVELS).map(|level| level >= LEVELS_PINNED).collect::<Vec<_>>());
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
+        .data_block_compression_policy(CompressionPolicy::new([CompressionType::None, CompressionType::Lz4]))
+        .expect_point_read_hits(false)
+        .filter_policy(FilterPolicy::new([
+            // Young tables are many and small, and every read asks each of them.
+            FilterPolicyEntry::Bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
+            FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(FILTER_BITS)),
+        ]))
+        .filter_block_pinning_policy(pinned.clone())
+        .index_block_pinning_policy(pinned)
+        .filter_block_partitioning_policy(parted())
+        .index_block_partitioning_policy(parted())
+        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
+}
+
+fn cannot_open(dir: &Path, why: &str) -> Error {
+    Error::Open { path: dir.to_owned(), why: format!("{why}. Its files are damaged: restore the folder from a copy") }
 }
 
 fn explain(e: &fjall::Error) -> String {
     match e {
-        fjall::Error::Io(io) => io.to_string(),
+        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io.to_string(),
+        fjall::Error::Poisoned => "it stopped after an earlier failure of the disk: restart the process".into(),
         other => format!("{other:?}"),
     }
 }
 
 fn engine(e: fjall::Error) -> Error {
-    if let fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) = &e
-        && io.kind() == std::io::ErrorKind::StorageFull
-    {
-        return Error::Full;
-    }
     Error::Engine(explain(&e))
 }
 
 impl Local for Lsm {
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
-        keys.iter().map(|k| self.get_one(k)).collect()
+        let now = self.now.read().clone();
+        keys.iter().map(|k| Ok(now.get(&self.rows, k.bytes()).map_err(engine)?.map(Bytes::from))).collect()
     }
 
+    // Without the snapshot, which the writer does not need: nothing is applied while it reads.
     fn get_one(&self, key: &Key) -> Result<Option<Bytes>> {
         Ok(self.rows.get(key.bytes()).map_err(engine)?.map(Bytes::from))
     }
@@ -139,33 +248,49 @@ impl Local for Lsm {
             return Ok(Page::default());
         }
         let split = scan.partition.split();
-        let mut iter = self.rows.range(scan.bounds());
+        let mut iter = self.now.read().range(&self.rows, scan.bounds());
         let mut rows = Vec::with_capacity(scan.limit.min(256));
         loop {
             let Some(guard) = (if scan.reverse { iter.next_back() } else { iter.next() }) else {
                 return Ok(Page { rows, more: false });
             };
+            let (key, value) = guard.into_inner().map_err(engine)?;
             if rows.len() == scan.limit {
                 return Ok(Page { rows, more: true });
             }
-            let (key, value) = guard.into_inner().map_err(engine)?;
             rows.push(Row { key: Key::from_parts(key.into(), split), value: value.into() });
         }
     }
 
     fn apply(&self, batch: &Batch) -> Result<()> {
-        let mut write = self.db.batch().durability(Some(PersistMode::Buffer));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut mark = self.mark.lock();
+        self.space.admit(batch.bytes())?;
+        self.wait_for_workers()?;
+        let next = *mark + 1;
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len() + 1).durability(Some(PersistMode::Buffer));
         for change in batch.changes() {
+            // Copied, because the memtable keeps what it is given: a small value may be a view of a large buffer.
+            let key = Slice::from(&change.key.bytes()[..]);
             match &change.value {
-                Some(value) => write.insert(&self.rows, change.key.bytes().clone(), value.clone()),
-                None => write.remove(&self.rows, change.key.bytes().clone()),
+                Some(value) => write.insert(&self.rows, key, Slice::from(&value[..])),
+                None => write.remove(&self.rows, key),
             }
         }
-        write.commit().map_err(engine)
+        write.insert(&self.rows, MARK_KEY, Mark { batch: next, seqno_least: self.db.seqno() }.to_bytes());
+        write.commit().map_err(engine)?;
+        *mark = next;
+        *self.now.write() = self.db.snapshot();
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {
-        self.db.persist(PersistMode::SyncData).map_err(engine)
+        let mark = *self.mark.lock();
+        self.db.persist(PersistMode::SyncData).map_err(engine)?;
+        self.folder.note_synced(mark);
+        Ok(())
     }
 
     fn bytes_used(&self) -> u64 {
@@ -177,12 +302,27 @@ impl Local for Lsm {
             Some(next) => Bound::Excluded(vec![next]),
             None => Bound::Unbounded,
         };
-        for guard in self.rows.range((Bound::Included(vec![table_id]), end)) {
+        let range = self.now.read().range(&self.rows, (Bound::Included(vec![table_id]), end));
+        for guard in range {
             let (key, value) = guard.into_inner().map_err(engine)?;
             if !visit(&key, &value.into()) {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals {
+            bytes_used: self.bytes_used(),
+            disk_free_bytes: self.space.free_bytes(),
+            journals: self.db.journal_count() as u64,
+            memtable_bytes: self.db.write_buffer_size(),
+            young_tables: self.rows.l0_table_count() as u64,
+        }
+    }
+
+    fn set_disk_reserve(&self, bytes: u64) {
+        self.space.set_reserve(bytes);
     }
 }

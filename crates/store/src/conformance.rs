@@ -1,1 +1,0 @@
-//! The promises every engine keeps, as one suite.
