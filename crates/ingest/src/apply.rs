@@ -353,6 +353,8 @@ fn desynced(state: Option<RepoState>) -> RepoState {
 
 #[cfg(test)]
 mod tests {
+    use gp_atproto::Cid;
+
     use super::*;
 
     const POLICY: Policy = Policy { resync_on_first_sight: true, accept_unproven: false };

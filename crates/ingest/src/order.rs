@@ -39,8 +39,11 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// After a key could not be had in time, the next events of the account do not wait for it for this long.
 const UNAVAILABLE_FOR: Duration = Duration::from_secs(5);
 
-/// A bad signature makes us ask for the key again, at most this often for one account.
-const DOUBT_EVERY: Duration = Duration::from_secs(10);
+/// A bad signature makes us ask for the account's key again, but only so many times ...
+const DOUBTS_MAX: u8 = 4;
+
+/// ... in this time, so that forged events do not become a flood of look-ups.
+const DOUBTS_PER: Duration = Duration::from_secs(10);
 
 /// Whether a handle is due for a check is looked up this often for an active account.
 const CHECK_EVERY: Duration = Duration::from_secs(3600);
@@ -176,8 +179,20 @@ struct Account {
     rev: Option<Tid>,
     /// The account's row is there, as far as this lane knows.
     touched: bool,
-    doubted_at: Option<Instant>,
+    /// Times the key was doubted since then.
+    doubts: u8,
+    doubts_since: Option<Instant>,
     checked_at: Option<Instant>,
+}
+
+impl Account {
+    fn may_doubt(&mut self, now: Instant) -> bool {
+        if self.doubts_since.is_none_or(|since| now.duration_since(since) >= DOUBTS_PER) {
+            (self.doubts, self.doubts_since) = (0, Some(now));
+        }
+        self.doubts = self.doubts.saturating_add(1);
+        self.doubts <= DOUBTS_MAX
+    }
 }
 
 #[derive(Default)]
@@ -295,11 +310,11 @@ impl Lane {
                             Step::Submit(facts)
                         }
                         Err(Refusal::Signature) => {
-                            let again = account.doubted_at.is_none_or(|at| now.duration_since(at) >= DOUBT_EVERY);
-                            if event.doubted || !again {
+                            if event.doubted || !account.may_doubt(now) {
+                                tracing::debug!(did = %event.did, rev = %rev.text().as_str(), "signature does not hold");
                                 Step::Drop(DropReason::SignatureInvalid)
                             } else {
-                                (account.doubted_at, account.key_since) = (Some(now), Some(now));
+                                account.key_since = Some(now);
                                 event.doubted = true;
                                 Step::LookUp
                             }
@@ -451,6 +466,14 @@ mod tests {
         }
         assert!(!accounts.get(&did(0)).touched);
         assert!(accounts.get(&did(1)).waiting.is_some());
+    }
+
+    #[test]
+    fn a_key_is_doubted_a_few_times_and_then_not_for_a_while() {
+        let (mut account, now) = (Account::default(), Instant::now());
+        let doubts = (0..10).filter(|_| account.may_doubt(now)).count();
+        assert_eq!(doubts, usize::from(DOUBTS_MAX));
+        assert!(account.may_doubt(now + DOUBTS_PER));
     }
 
     #[test]

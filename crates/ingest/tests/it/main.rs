@@ -1,0 +1,10 @@
+//! The ingest side as a whole, against a synthetic network or a relay that the test plays itself.
+
+mod bsync;
+mod control;
+mod faults;
+mod identity;
+mod labels;
+mod relay;
+mod rig;
+mod stream;

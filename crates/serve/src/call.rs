@@ -1,0 +1,334 @@
+//! The one way of every call, from its headers to its encoded answer. Read [`answer`] from top to bottom.
+//!
+//! Nothing here knows a transport: what comes in is headers and a promise of bytes, what goes out is bytes or a
+//! [`Status`]. Nothing that every call does is done anywhere else.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
+use http::HeaderMap;
+use smallvec::SmallVec;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    CallerId, Class, Code, Price, Shed, Status,
+    admission::{Lane, Permit},
+    budget::Held,
+    metrics::{Ended, Stage},
+    rpc::{Asked, Rpc},
+    server::Shared,
+    wire::count_fields,
+};
+
+/// Slices of one call that run at the same time, at most.
+const SLICES_AT_A_TIME_MAX: u32 = 8;
+
+/// Fields of a request beside its keys.
+const FIELDS_BESIDE_KEYS: usize = 1_024;
+
+/// Other calls than those that take lists have small requests; theirs may have this part of what a list may have.
+const SMALL_REQUEST_PART: usize = 64;
+
+/// A call as the codec found it.
+pub(crate) struct Inbound<'a> {
+    pub(crate) rpc: &'a Rpc,
+    pub(crate) headers: &'a HeaderMap,
+    /// How long the caller gives us, if it says.
+    pub(crate) timeout: Result<Option<Duration>, Status>,
+}
+
+/// A request message, received whole.
+pub(crate) struct Received {
+    pub(crate) message: Bytes,
+    /// Its part of the memory budget.
+    pub(crate) held: Held,
+}
+
+/// An encoded response message, in one piece or several.
+pub(crate) struct Answered {
+    pub(crate) parts: SmallVec<[Bytes; 1]>,
+    pub(crate) bytes: usize,
+    /// Its part of the memory budget.
+    pub(crate) held: Held,
+}
+
+/// Makes a call. `receive` gets the most bytes that the request may have.
+pub(crate) async fn call<F>(shared: &Arc<Shared>, inbound: Inbound<'_>, receive: impl FnOnce(usize) -> F) -> Result<Answered, Status>
+where
+    F: Future<Output = Result<Received, Status>>,
+{
+    let headers = inbound.headers;
+    let mut flight = Flight::begin(shared, inbound.rpc.index, headers);
+    // A panic ends this call and no other.
+    let outcome = AssertUnwindSafe(answer(shared, inbound, receive, &mut flight)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|panic| Err(panicked(shared, flight.rpc, &*panic)));
+    flight.end(headers, &outcome);
+    outcome
+}
+
+/// Counts a call to what is no method of the contract.
+pub(crate) fn unknown(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Answered, Status> {
+    let flight = Flight::begin(shared, shared.metrics.calls.no_rpc(), headers);
+    let outcome = Err(Status::new(Code::Unimplemented, "no such method"));
+    flight.end(headers, &outcome);
+    outcome
+}
+
+async fn answer<F>(
+    shared: &Arc<Shared>,
+    inbound: Inbound<'_>,
+    receive: impl FnOnce(usize) -> F,
+    flight: &mut Flight,
+) -> Result<Answered, Status>
+where
+    F: Future<Output = Result<Received, Status>>,
+{
+    let Inbound { rpc, headers, timeout } = inbound;
+    let config = &shared.config;
+
+    // Who has no right to call costs nothing more than this.
+    shared.tokens.check(headers)?;
+    // While draining, calls that were on their way are still answered; at the end of it they would be cut off.
+    if shared.lifecycle.is_closing() {
+        return Err(Status::draining());
+    }
+    if !rpc.built {
+        return Err(Status::from(gp_index::Error::Unimplemented));
+    }
+
+    // There is always a deadline: the caller's, or ours.
+    let time = timeout?.unwrap_or(rpc.deadline).min(Duration::from_millis(config.deadline_ms_max));
+    let deadline = flight.started + time;
+
+    let bytes_max = if rpc.class.takes_lists() { config.request_bytes_max } else { config.request_bytes_max / SMALL_REQUEST_PART };
+    let received = within(deadline, receive(bytes_max)).await??;
+    flight.request_bytes = received.message.len();
+
+    // Keys are counted before a list of them is built, and again by what they mean.
+    let keys_max = config.keys_max as usize;
+    let fields_max = keys_max + FIELDS_BESIDE_KEYS;
+    // A field is two bytes at least.
+    if received.message.len() / 2 > fields_max && count_fields(&received.message, fields_max) > fields_max {
+        return Err(oversize(keys_max));
+    }
+    let asked = (rpc.decode)(received.message)
+        .map_err(|e| Status::new(Code::InvalidArgument, format!("the request is not a message of this call: {e}")))?;
+    let price = asked.price();
+    flight.priced(price, price.units(rpc.class));
+    if price.keys.max(price.skip_cache) > config.keys_max {
+        return Err(oversize(keys_max));
+    }
+
+    let answered = if price.keys > config.slice_keys {
+        in_slices(shared, rpc, asked, price, deadline, flight).await
+    } else {
+        whole(shared, rpc, asked, deadline, flight).await
+    };
+    drop(received.held);
+    answered
+}
+
+/// Runs a future until the deadline.
+async fn within<T>(deadline: Instant, future: impl Future<Output = T>) -> Result<T, Status> {
+    timeout_at(deadline, future).await.map_err(|_| Status::late())
+}
+
+fn oversize(keys_max: usize) -> Status {
+    Status::shed(Shed::Oversize, format!("more than {keys_max} keys in one request: send several"))
+}
+
+/// Answers a request as it is.
+async fn whole(shared: &Arc<Shared>, rpc: &Rpc, asked: Box<dyn Asked>, deadline: Instant, flight: &mut Flight) -> Result<Answered, Status> {
+    flight.stage = Stage::Admission;
+    let turn = Turn { rpc, caller: flight.caller, lane: Lane::Small, units: flight.units, deadline, wait_until: shared.wait_until(deadline) };
+    // Questions about the process are answered however busy it is.
+    let _permit = if rpc.class == Class::Control { None } else { Some(turn.admit(shared).await?) };
+    flight.stage = Stage::Run;
+    let message = within(deadline, rpc.run(asked, &shared.cx)).await??;
+    let held = shared.budget.hold(message.len())?;
+    let bytes = message.len();
+    Ok(Answered { parts: SmallVec::from_buf([message]), bytes, held })
+}
+
+/// Answers a long list part by part. Each part takes its turn among the other calls, and the bytes of their answers,
+/// one after the other, are the answer.
+async fn in_slices(
+    shared: &Arc<Shared>,
+    rpc: &Rpc,
+    asked: Box<dyn Asked>,
+    price: Price,
+    deadline: Instant,
+    flight: &mut Flight,
+) -> Result<Answered, Status> {
+    let slice_keys = shared.config.slice_keys;
+    let turn = |asked: &dyn Asked, wait_until: Instant| {
+        let units = asked.price().units(rpc.class);
+        Turn { rpc, caller: flight.caller, lane: Lane::Bulk, units, deadline, wait_until }
+    };
+    // As many slices at a time as together weigh what one call may weigh.
+    let units_of_slice = (flight.units / price.keys.div_ceil(slice_keys)).max(1);
+    let at_a_time = (shared.admission.units_of_one_max() / units_of_slice).clamp(1, SLICES_AT_A_TIME_MAX);
+    let mut slices = asked.slices(slice_keys as usize).into_iter();
+
+    let work = async {
+        let mut running = FuturesOrdered::new();
+        // Only what has not begun may be refused for having waited too long; later slices have until the deadline.
+        let mut wait_until = shared.wait_until(deadline);
+        for slice in slices.by_ref().take(at_a_time as usize) {
+            let turn = turn(&*slice, wait_until);
+            running.push_back(answer_slice(shared, slice, turn));
+            wait_until = deadline;
+        }
+        let (mut parts, mut bytes) = (SmallVec::new(), 0);
+        let mut held = shared.budget.hold(0).map_err(|status| (Stage::Run, status))?;
+        while let Some(done) = running.next().await {
+            let part = done?;
+            held.grow(part.len()).map_err(|status| (Stage::Run, status))?;
+            bytes += part.len();
+            parts.push(part);
+            if let Some(slice) = slices.next() {
+                let turn = turn(&*slice, deadline);
+                running.push_back(answer_slice(shared, slice, turn));
+            }
+            // Answers that the memory gives do not wait for anything; others have their turn here.
+            tokio::task::yield_now().await;
+        }
+        Ok(Answered { parts, bytes, held })
+    };
+    let outcome = within(deadline, work).await;
+    flight.stage = Stage::Run;
+    outcome?.map_err(|(stage, status)| {
+        flight.stage = stage;
+        status
+    })
+}
+
+/// Answers one slice in its turn. An error says how far it had come.
+async fn answer_slice(shared: &Shared, asked: Box<dyn Asked>, turn: Turn<'_>) -> Result<Bytes, (Stage, Status)> {
+    let rpc = turn.rpc;
+    let _permit = turn.admit(shared).await.map_err(|status| (Stage::Admission, status))?;
+    rpc.run(asked, &shared.cx).await.map_err(|e| (Stage::Run, Status::from(e)))
+}
+
+/// A piece of work that wants room.
+struct Turn<'a> {
+    rpc: &'a Rpc,
+    caller: CallerId,
+    lane: Lane,
+    units: u32,
+    deadline: Instant,
+    wait_until: Instant,
+}
+
+impl Turn<'_> {
+    async fn admit(self, shared: &Shared) -> Result<Permit, Status> {
+        let began = Instant::now();
+        let admitted = shared.admission.admit(self.caller, self.lane, self.units, self.wait_until).await;
+        let now = Instant::now();
+        shared.metrics.calls.waited(self.rpc.class, now - began);
+        match admitted {
+            Ok(permit) if now < self.deadline => Ok(permit),
+            // Its turn came too late: nothing is read for an answer that nobody waits for.
+            Ok(_) => {
+                shared.metrics.calls.expired(Stage::Admission);
+                Err(Status::late())
+            }
+            Err(_) if now >= self.deadline => Err(Status::late()),
+            Err(refused) => Err(Status::shed(refused.reason(), "too much work at the moment: try again in a while")),
+        }
+    }
+}
+
+fn panicked(shared: &Shared, rpc: usize, panic: &(dyn Any + Send)) -> Status {
+    let calls = &shared.metrics.calls;
+    calls.panicked(rpc);
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    if shared.error_lines.opens((shared.cx.now_us)()) {
+        tracing::error!(rpc = calls.rpc_name(rpc), panic = said, "a call ended in a panic; the process goes on");
+    } else {
+        shared.metrics.logs().count_rate(1);
+    }
+    Status::new(Code::Internal, "the call failed in an unexpected way; the server's log says more")
+}
+
+/// A call in flight. Dropped before its end, its caller has gone away.
+struct Flight {
+    shared: Arc<Shared>,
+    rpc: usize,
+    caller: CallerId,
+    started: Instant,
+    stage: Stage,
+    price: Price,
+    units: u32,
+    request_bytes: usize,
+    ended: bool,
+}
+
+impl Flight {
+    fn begin(shared: &Arc<Shared>, rpc: usize, headers: &HeaderMap) -> Self {
+        let caller = shared.callers.of(headers);
+        shared.metrics.calls.begin(caller);
+        Self {
+            shared: Arc::clone(shared),
+            rpc,
+            caller,
+            started: Instant::now(),
+            stage: Stage::Receive,
+            price: Price::default(),
+            units: 0,
+            request_bytes: 0,
+            ended: false,
+        }
+    }
+
+    fn priced(&mut self, price: Price, units: u32) {
+        self.price = price;
+        self.units = units;
+        self.shared.metrics.calls.priced(self.caller, price.keys);
+    }
+
+    fn end(mut self, headers: &HeaderMap, outcome: &Result<Answered, Status>) {
+        self.ended = true;
+        let shared = &self.shared;
+        let (response_bytes, status) = match outcome {
+            Ok(answered) => (answered.bytes, None),
+            Err(status) => (0, Some(status)),
+        };
+        let ended = Ended {
+            rpc: self.rpc,
+            caller: self.caller,
+            keys: self.price.keys,
+            unique: self.price.unique,
+            skip_cache: self.price.skip_cache,
+            units: self.units,
+            request_bytes: self.request_bytes,
+            response_bytes,
+            duration: self.started.elapsed(),
+            status,
+            stage: self.stage,
+        };
+        shared.metrics.calls.ended(&ended);
+        shared.top.ended(&ended, headers, shared.cx.now_us);
+        if let Some(status) = status
+            && status.code == Code::Internal
+        {
+            // One line says what failed; how often is in the metrics.
+            if shared.error_lines.opens((shared.cx.now_us)()) {
+                tracing::error!(rpc = shared.metrics.calls.rpc_name(self.rpc), why = %status.message, "a call failed");
+            } else {
+                shared.metrics.logs().count_rate(1);
+            }
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let calls = &self.shared.metrics.calls;
+        calls.gone(self.caller, self.price.keys);
+        if !self.ended {
+            calls.cancelled(self.rpc, self.stage);
+        }
+    }
+}
