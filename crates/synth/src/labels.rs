@@ -49,31 +49,33 @@ impl Labeler {
         Labeler { did: did.to_owned(), key, given: Mutex::new(given) }
     }
 
-    /// Labels one in `one_in` of these subjects; now and then it takes a label back, or gives one that ends.
+    /// Labels one in `one_in` of these subjects; now and then it takes a label back, or gives one that ends. The first
+    /// four have one label of each sort.
     pub(crate) fn look_at(&self, subjects: &[String], one_in: usize, from_us: i64, until_us: i64, log: &Log) {
         let mut labels = Vec::new();
         {
             let dice = &mut self.given.lock().dice;
+            let step_us = (until_us - from_us) / subjects.len().max(1) as i64;
             for (at, subject) in subjects.iter().enumerate() {
-                if dice.below(one_in) != 0 {
+                if at >= 4 && dice.below(one_in) != 0 {
                     continue;
                 }
-                let cts_us = from_us + (until_us - from_us) / subjects.len() as i64 * at as i64;
+                let sort = if at < 4 { at } else { dice.below(24) };
+                let cts_us = from_us + step_us * at as i64;
                 let label = GivenLabel {
                     src: self.did.clone(),
                     uri: subject.clone(),
                     val: dice.pick(&LABEL_VALUES).to_owned(),
                     neg: false,
                     cts_us,
-                    exp_us: match dice.below(20) {
-                        0 => Some(cts_us + 3_600_000_000),                // over before anybody looks
-                        1 => Some(until_us + 400 * 86_400 * 1_000_000), // not over for a year
+                    exp_us: match sort {
+                        1 => Some(cts_us + 3_600_000_000),              // over before anybody looks
+                        2 => Some(until_us + 400 * 86_400 * 1_000_000), // not over for a year
                         _ => None,
                     },
                 };
-                let taken_back = dice.below(8) == 0;
                 labels.push(label.clone());
-                if taken_back {
+                if matches!(sort, 3..6) {
                     labels.push(GivenLabel { neg: true, cts_us: cts_us + 1_000_000, exp_us: None, ..label });
                 }
             }

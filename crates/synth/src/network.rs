@@ -15,13 +15,13 @@ use crate::{
     labels::{GivenLabel, Labeler},
     log::{Log, Stored},
     model::Model,
-    script::{HUB, KEEPER, LABELER, READER, Tally, VERIFIER},
+    script::{FIRST_ORDINARY, HUB, KEEPER, LABELER, READER, Tally, VERIFIER},
     server::{self, Served},
     spec::Spec,
     switches::{Order, Switches},
 };
 
-/// One in this many posts of the history has a label.
+/// One in this many posts and accounts of the history has a label.
 const LABELLED_ONE_IN: usize = 60;
 /// How often live mode lets something happen.
 const LIVE_STEP: Duration = Duration::from_millis(50);
@@ -101,7 +101,9 @@ impl Network {
         .map_err(|_| Error::History)?;
         let (host, labels) = (stage.host.clone(), Arc::new(Log::new(None, None)));
         let labeler = Labeler::new(&host.person(LABELER).did, label_key(host.person(LABELER)), spec.seed);
-        labeler.look_at(&stage.script.post_uris(), LABELLED_ONE_IN, spec.now_us - spec.span_us / 2, spec.now_us, &labels);
+        let mut subjects = stage.script.post_uris();
+        subjects.extend((FIRST_ORDINARY..stage.script.joined()).map(|actor| host.person(actor).did.clone()));
+        labeler.look_at(&subjects, LABELLED_ONE_IN, spec.now_us - spec.span_us / 2, spec.now_us, &labels);
 
         let (served, stop) = serve(spec.listen, Arc::new(events), labels, host.clone()).await?;
         Ok(Network {

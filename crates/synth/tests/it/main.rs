@@ -5,6 +5,7 @@ mod faults;
 mod history;
 mod model;
 mod recording;
+mod speed;
 mod streams;
 mod web;
 
