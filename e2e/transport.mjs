@@ -15,7 +15,7 @@ import { createGrpcTransport } from '@connectrpc/connect-node'
 
 const URIS_MANY = 20_000
 const CALLS_PARALLEL = 200
-const MISSING_DID = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+const MISSING_DID = 'did:plc:bbbbbbbbbbbbbbbbbbbbbbbb'
 const missingPost = (number) => `at://${MISSING_DID}/app.bsky.feed.post/3aaaaaa${String(number).padStart(6, '2').replace(/[0189]/g, 'z')}`
 
 /** A module of generated code inside an installed package, by its file name: the packages do not export theirs. */
