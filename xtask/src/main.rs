@@ -3,6 +3,9 @@
 // Tasks talk to the person who runs them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod e2e;
+mod node;
+mod postgres;
 mod proto;
 mod shell;
 mod test;
@@ -26,6 +29,8 @@ enum Task {
         /// Only the parts whose name contains this: tidy, unit, contract, transport, e2e, crash, bench.
         filter: Option<String>,
     },
+    /// The real AppView, PDS, PLC directory and bsync around the data plane.
+    E2e(e2e::Args),
     /// Check the house rules: floors, banned names, table numbers, links in docs, file sizes.
     Tidy,
     /// Generate the wire types from proto/*.proto.
@@ -47,6 +52,11 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test { filter } => return test::run(filter.as_deref()),
+        Task::E2e(args) => e2e::run(&args).and_then(|(passed, failed)| {
+            println!("{passed} passed, {failed} failed");
+            anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
+            Ok(())
+        }),
         Task::Tidy => tidy::run(),
         Task::Proto { check } => proto::generate(check),
         Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),

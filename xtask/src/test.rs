@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{shell, tidy};
+use crate::{e2e, shell, tidy};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -22,7 +22,7 @@ struct Tally {
 type Part = (&'static str, fn() -> Result<(u64, u64)>);
 
 /// The parts, quick ones first.
-const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit)];
+const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit), ("e2e", end_to_end)];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
 pub fn run(filter: Option<&str>) -> ExitCode {
@@ -77,6 +77,11 @@ fn unit() -> Result<(u64, u64)> {
         bail!("cargo test failed before it could count; see above");
     }
     Ok((passed, failed))
+}
+
+/// The AppView over both versions of HTTP.
+fn end_to_end() -> Result<(u64, u64)> {
+    e2e::run(&e2e::Args::default())
 }
 
 fn number_before(text: &str, word: &str) -> Option<u64> {
