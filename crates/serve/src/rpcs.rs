@@ -231,8 +231,8 @@ rpcs! {
     GetActorDrafts => Scan, keys: |it| page(it.limit), run: drafts::get_actor_drafts;
 
     // Sitemap.
-    GetSitemapIndex => Scan, keys: |_| one(), run: -;
-    GetSitemapPage => Scan, keys: |_| one(), run: -;
+    GetSitemapIndex => Scan, keys: |_| one(), run: sitemap::get_sitemap_index;
+    GetSitemapPage => Scan, keys: |_| one(), run: sitemap::get_sitemap_page;
 
     // site.standard.
     GetSiteStandardRecordsByURI => Point, keys: |it| each(&it.uris), slices: uris, run: sitestandard::get_site_standard_records_by_uri;

@@ -66,7 +66,13 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<An
         return response;
     }
     let outcome = match shared.rpcs.at_path(head.uri.path()) {
-        None => call::unknown(shared, &head.headers),
+        None => {
+            // A peer on HTTP/1.1 that is still sending would see a broken connection instead of the answer.
+            if head.version < Version::HTTP_2 {
+                drain(body).await;
+            }
+            call::unknown(shared, &head.headers)
+        }
         Some(rpc) => {
             let inbound = Inbound { rpc, headers: &head.headers, timeout: timeout(&head.headers) };
             call::call(shared, inbound, |bytes_max| receive(body, &head.headers, bytes_max, &shared.budget)).await
@@ -76,6 +82,17 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<An
         Ok(answered) => success(shared, answered, content_type, head.version < Version::HTTP_2),
         Err(status) => failure(&status, content_type),
     }
+}
+
+/// Bytes of a request that nobody wants, read so that its sender sees the answer.
+const DRAINED_BYTES_MAX: usize = 64 << 10;
+/// How long that may take.
+const DRAIN_MAX: Duration = Duration::from_millis(500);
+
+async fn drain(body: Incoming) {
+    let wanted = http_body_util::BodyExt::collect(http_body_util::Limited::new(body, DRAINED_BYTES_MAX));
+    // Whatever comes of it, the answer is the same.
+    let _ = tokio::time::timeout(DRAIN_MAX, wanted).await;
 }
 
 /// The content type of the answer to a request, which is the request's; `None` if the request is not gRPC with
