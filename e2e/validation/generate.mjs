@@ -14,10 +14,11 @@
 //                      Without a value the property goes; {"$text": [[part, n]...]} and {"$items": [item, n]} are
 //                      long texts and lists. Lines with "cbor" are as above.
 //   --random <count>   how many records are spoiled at random (default 20000)
-//   --sweep            also every code point of Unicode in a few surroundings, for the counting of grapheme clusters
+//   --sweep            also most code points of Unicode in a few surroundings, for the counting of grapheme clusters
 //
 // Compare with: cargo run -p groundplane-atproto --example validate_jsonl -- <out.jsonl>
 
+import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -168,19 +169,25 @@ const verdict = (collection, record) => {
 }
 
 const cases = []
-const seen = new Set()
+const seen = new Map()
 let undecodable = 0
 /** `change` tells how the record came from a seed, as {seed, steps, value}. */
 const emit = (name, collection, record, change) => {
   const cbor = toCbor(record)
-  const key = collection + cbor.toString('latin1')
-  if (seen.has(key)) return
-  seen.add(key)
+  const key = createHash('sha256').update(collection).update(cbor).digest('base64')
+  const before = seen.get(key)
+  if (before) {
+    // One name is enough, but the way from a seed is worth to be known.
+    if (!before.change || name.endsWith(': deleted')) Object.assign(before, { name, change })
+    return
+  }
   const ok = verdict(collection, record)
   if (ok === undefined) return void undecodable++
   const json = toJson(record)
   const line = JSON.stringify({ case: name, collection, ok, ...(json === undefined ? { cbor: cbor.toString('hex') } : { record: json }) })
-  cases.push({ name, collection, ok, line, change, cbor: json === undefined })
+  const one = { name, collection, ok, line, change, cbor: json === undefined }
+  cases.push(one)
+  seen.set(key, one)
 }
 
 // ---------------------------------------------------------------- places in a record
@@ -363,11 +370,12 @@ for (const collection of fs.readdirSync(SEEDS).sort()) {
 }
 seeds.sort((a, b) => a.size - b.size)
 
-/** The largest n for which `accepts` holds, if it holds for one; Infinity if it holds for `most`. */
+/** The largest n for which `accepts` holds, or 0; Infinity if it holds for `most`. It must hold for one or for eight. */
 const largest = (accepts, most) => {
-  if (!accepts(1)) return 0
+  const least = [1, 8].find(accepts)
+  if (!least) return 0
   if (accepts(most)) return Infinity
-  let [yes, no] = [1, most]
+  let [yes, no] = [least, most]
   while (no - yes > 1) {
     const middle = (yes + no) >>> 1
     if (accepts(middle)) yes = middle
@@ -389,8 +397,18 @@ const spoilText = (collection, record, { steps, name }) => {
       put(`one other, ${most} of ${title}`, 'z' + cluster.repeat(most))
     }
   }
-  for (const [title, value] of [['no text', ''], ['NUL', 'a\u0000b'], ['newline', 'a\nb'], ['blank', ' ']]) put(title, value)
+  // The limit in bytes, to the byte: the cluster has so many of them that it comes before the one in clusters.
+  const wide = CLUSTERS.family
+  const whole = largest((n) => fits(wide.repeat(n)), 30000)
+  if (whole > 0 && whole !== Infinity) {
+    const rest = largest((n) => fits(wide.repeat(whole) + 'a'.repeat(n)), 100)
+    for (const n of [rest, rest + 1]) if (rest !== Infinity) put(`${whole} of family and ${n} bytes`, wide.repeat(whole) + 'a'.repeat(n))
+  }
+  for (const [title, value] of [['NUL', 'a\u0000b'], ['newline', 'a\nb'], ['blank', ' ']]) put(title, value)
   const form = Object.keys(PROBES).filter((form) => fits(PROBES[form])).join(' ')
+  const most = largest((n) => fits('a:' + 'b'.repeat(n)), 30000)
+  if (most > 0 && most !== Infinity) for (const n of [0, most, most + 1]) put(`a colon and ${n} more`, 'a:' + 'b'.repeat(n))
+  if (!fits('no form at all')) for (const [title, value] of Object.entries(PROBES)) put(`as ${title}`, value)
   if (fits('no form at all') || form === '') return
   const uses = (corpusUses[form] = (corpusUses[form] ?? 0) + 1)
   for (const [title, corpus] of Object.entries(CORPORA)) {
@@ -419,12 +437,16 @@ const spoilBlob = (collection, record, { steps, name, value }) => {
 const done = new Set()
 for (const { collection, record } of seeds) {
   for (const place of places(record)) {
-    const key = `${collection} ${place.name}`
+    const empty = Array.isArray(place.value) && place.value.length === 0
+    const key = `${collection} ${place.name}${empty ? ' (empty)' : ''}`
     if (done.has(key)) continue
     done.add(key)
     const { steps, name, value } = place
     const put = (title, v) => emitChange(`${name}: ${title}`, collection, record, steps, v)
     const putIn = (title, property, v) => emitChange(`${name || 'record'}: ${title}`, collection, record, [...steps, property], v)
+    // Under these names first, since a record is written once only.
+    if (typeof value === 'number') for (const n of [-1, 0, 1]) put(`number ${n}`, n)
+    if (typeof value === 'string' && steps.at(-1) !== '$type') put('no text', '')
     if (steps.length) {
       for (const [title, odd] of Object.entries(ODD)) put(title, odd)
       put('deleted', DELETE)
@@ -448,6 +470,9 @@ for (const { collection, record } of seeds) {
     if (isMap(value)) {
       for (const [title, odd] of Object.entries(ODD)) putIn(`unknown property ${title}`, 'x-unknown', odd)
       putIn('empty property name', '', 1)
+      const fits = (type) => verdict(collection, replaced(record, [...steps, '$type'], type)) === true
+      const own = fits('example.unknown.thing') ? undefined : TYPES.find(fits)
+      if (own) putIn('own $type', '$type', own)
       putIn('other case', 'CreatedAt', 1)
       putIn('other case of type', '$Type', 1)
       if (!isBlob(value)) for (const type of TYPES) putIn(`$type ${type}`, '$type', type)
@@ -469,7 +494,7 @@ for (const { collection, record } of seeds)
 // ---------------------------------------------------------------- texts that count as exactly so many characters
 
 const segmenter = new Intl.Segmenter()
-const clusters = (text) => Array.from(segmenter.segment(text)).length
+const clusters = (text) => { let count = 0; for (const _ of segmenter.segment(text)) count++; return count }
 const POINTS = [
   [0x20, 0x7e], [0x00, 0x1f], [0xa0, 0xff], [0x300, 0x36f], [0x600, 0x605], [0x610, 0x61a], [0x900, 0x97f], [0x980, 0x9ff], [0xa00, 0xaff], [0xb00, 0xbff], [0xc00, 0xcff], [0xd00, 0xdff], [0xe00, 0xeff], [0xf00, 0xfff], [0x1000, 0x109f], [0x1100, 0x11ff], [0x1780, 0x17ff], [0x1a20, 0x1aff], [0x1b00, 0x1b7f],
   [0x200b, 0x200f], [0x2028, 0x202e], [0x20d0, 0x20f0], [0x2190, 0x27bf], [0xa960, 0xa97f], [0xac00, 0xac20], [0xd7b0, 0xd7ff], [0xfe00, 0xfe0f], [0x11000, 0x1147f], [0x1f1e6, 0x1f1ff], [0x1f300, 0x1faff], [0x1f3fb, 0x1f3ff], [0xe0020, 0xe007f], [0xe0100, 0xe01ef],
@@ -497,20 +522,18 @@ if (SWEEP) {
   const collection = 'app.bsky.labeler.service'
   const record = seedOf(collection, 'full.json')
   const steps = ['policies', 'labelValueDefinitions', 0, 'locales', 0, 'description']
+  // All of the blocks where characters differ; a sample of the ideographs, the syllables and the empty planes.
+  const points = []
+  for (const [low, high, stride] of [[0, 0x33ff, 1], [0x3400, 0xa4cf, 61], [0xa4d0, 0xabff, 1], [0xac00, 0xd7a3, 9], [0xd7a4, 0xd7ff, 1], [0xe000, 0xf8ff, 61], [0xf900, 0x1ffff, 1], [0x20000, 0xdffff, 509], [0xe0000, 0xe1000, 1], [0xe1001, 0x10ffff, 4099]])
+    for (let c = low; c <= high; c += stride) points.push(c)
+  const SWEEP_POINTS = 2400
   const surroundings = { behind: (c) => `a${c}`, before: (c) => `${c}\u0301a`, prepending: (c) => `${c}a`, pictograph: (c) => `👩\u200d${c}`, 'pictograph before': (c) => `${c}\u200d👩`, conjunct: (c) => `क\u094d${c}`, 'conjunct before': (c) => `${c}\u094dक`, linker: (c) => `क${c}ष`, hangul: (c) => `\u1161${c}`, 'hangul before': (c) => `${c}\u11a8`, twice: (c) => `x${c}${c}` }
   for (const [title, around] of Object.entries(surroundings))
-    for (let low = 0; low < 0x110000; low += 4096) {
-      let text = ''
-      for (let c = low; c < low + 4096; c++) if (c < 0xd800 || c > 0xdfff) text += around(String.fromCodePoint(c)) + '\n'
-      for (let at = 0; at < text.length; ) {
-        // As many whole lines as the limits of the place allow.
-        let end = at, count = 0
-        while (end < text.length && count < 3000) { end = text.indexOf('\n', end) + 1 || text.length; count++ }
-        const chunk = text.slice(at, end)
-        at = end
-        const missing = 10000 - clusters(chunk)
-        for (const n of [missing, missing + 1]) if (n >= 0) emit(`sweep ${title} U+${low.toString(16)}`, collection, replaced(record, steps, chunk + '.'.repeat(n)))
-      }
+    for (let at = 0; at < points.length; at += SWEEP_POINTS) {
+      const text = points.slice(at, at + SWEEP_POINTS).map((c) => around(String.fromCodePoint(c)) + '\n').join('')
+      const missing = 10000 - clusters(text)
+      if (missing < 0) throw new Error('too many clusters for the place')
+      for (const n of [missing, missing + 1]) emitChange(`sweep ${title} U+${points[at].toString(16)}`, collection, record, steps, text + '.'.repeat(n))
     }
 }
 
@@ -567,10 +590,14 @@ for (let i = 0; i < RANDOM_CASES; i++) {
 // ---------------------------------------------------------------- the result
 
 const RUN_MIN = 12
-/** A text as [[part, times]...] with its long runs folded; one pair where the whole text is one part again and again. */
+/** A text as [[part, times]...]: a run of equal parts at its start folded, and runs of one character anywhere. */
 const folded = (text) => {
-  const period = (text + text).indexOf(text, 1)
-  if (period < text.length) return [[text.slice(0, period), text.length / period]]
+  for (let period = 1; period <= 40; period++) {
+    const unit = text.slice(0, period)
+    let times = 1
+    while (unit && text.startsWith(unit, times * period)) times++
+    if (times >= RUN_MIN) return [[unit, times], ...(times * period < text.length ? folded(text.slice(times * period)) : [])]
+  }
   return Array.from(text.matchAll(new RegExp(`(.)\\1{${RUN_MIN},}|(?:(?!(.)\\2{${RUN_MIN}}).)+`, 'gsu')), ([run, unit]) => (unit ? [unit, run.length / unit.length] : [run, 1]))
 }
 const short = (value) => {
@@ -590,8 +617,8 @@ let accepted = cases.filter((one) => one.ok).length
 if (COMPACT_BYTES) {
   // What a change to the schemas is most likely to break comes first; the rest in turns over places and manners.
   const RANKS = [
-    /: form "/, /: \d+ of (ascii|cjk|family|newline pair)$|: one other, \d+ of ascii$|: \d+ items$|: size \d+$/, /: (deleted|null|map of unknown type)$/,
-    /: (media type|ref|legacy|one property more|with cid)/, /: \$type (com.atproto.repo.strongRef|blob|null|)$|: nothing but /, /: (zero|word|list|map|link|bytes|true)$/,
+    /: (deleted|null|own \$type|\$type blob|number .*|as [a-z-]+|no text|\d+ of (ascii|family|newline pair)|one other, \d+ of ascii|\d+ of family and \d+ bytes|a colon and \d+ more|\d+ items|size \d+|media type "image\/(png|jpeg)")$/,
+    /: form "/, /: (media type|ref|legacy|one property more|with cid)/, /: map of unknown type$|: nothing but /, /: (word|list|map|link|bytes|true)$/,
   ]
   const rank = (name) => { const at = RANKS.findIndex((known) => known.test(name)); return at < 0 ? RANKS.length : at }
   const TURN = 7919

@@ -5,7 +5,8 @@
 //! blob in the old form drops its whole record, extra properties are never looked at.
 //!
 //! `records` states the schemas as data in the words of `schema`, `check` walks a value along one, `format` and
-//! `grapheme` judge single texts. Success allocates nothing: this runs once for every operation of the network.
+//! `grapheme` judge single texts. This runs once for every operation of the network, so success allocates nothing
+//! (save for CIDs other than version 1 sha-256, and percent signs in the fragment of an AT-URI; both are rare).
 //!
 //! Record keys are not judged here (no host checks them against the lexicon), nor is anything that needs more than
 //! the record, such as whether a gate lies beside its post.
