@@ -3,6 +3,8 @@
 // Tasks talk to the person who runs them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
+mod crash;
 mod e2e;
 mod node;
 mod postgres;
@@ -31,6 +33,11 @@ enum Task {
     },
     /// The real AppView, PDS, PLC directory and bsync around the data plane.
     E2e(e2e::Args),
+    /// Kill the program again and again while it reads a network, and compare what it ends with.
+    Crash(crash::Args),
+    /// Measure, beside the reference where there is one.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check the house rules: floors, banned names, table numbers, links in docs, file sizes.
     Tidy,
     /// Generate the wire types from proto/*.proto.
@@ -57,6 +64,11 @@ fn main() -> ExitCode {
             anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
             Ok(())
         }),
+        Task::Crash(args) => crash::run(&args).and_then(|outcome| {
+            anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
+            Ok(())
+        }),
+        Task::Bench(what) => bench::run(what),
         Task::Tidy => tidy::run(),
         Task::Proto { check } => proto::generate(check),
         Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),

@@ -1,0 +1,142 @@
+//! A load generator for one call: a fixed number of callers, each with one call in flight.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use gp_proto as proto;
+use http_body_util::{BodyExt, Full};
+use prost::Message;
+use rand::{Rng, SeedableRng};
+
+/// Different requests that callers take turns with, so that making them costs nothing while measuring.
+const REQUESTS: usize = 64;
+
+/// What was measured.
+pub struct Found {
+    micros: Vec<u32>,
+    errors: u64,
+    seconds: f64,
+}
+
+impl Found {
+    /// Calls a second that were answered.
+    pub fn per_second(&self) -> f64 {
+        self.micros.len() as f64 / self.seconds
+    }
+
+    fn at(&self, share: f64) -> f64 {
+        let at = ((self.micros.len() as f64 * share) as usize).min(self.micros.len().saturating_sub(1));
+        self.micros.get(at).map_or(f64::NAN, |us| f64::from(*us) / 1000.0)
+    }
+
+    /// Prints a row of the table.
+    pub fn print(&self, plane: &str, keys: usize) {
+        let (rate, p50, p99) = (self.per_second(), self.at(0.5), self.at(0.99));
+        println!("{plane:<12} {keys:>7} {rate:>12.1} {p50:>10.2} {p99:>10.2} {:>10}", self.errors);
+    }
+}
+
+/// Asks for `keys` posts at a time from `at_once` callers.
+pub async fn run(
+    host: &str,
+    http2: bool,
+    uris: &Arc<Vec<String>>,
+    keys: usize,
+    at_once: usize,
+    time: Duration,
+) -> Result<Found> {
+    let mut dice = rand::rngs::StdRng::seed_from_u64(7);
+    let requests: Arc<Vec<Bytes>> = Arc::new(
+        (0..if keys > 1000 { 4 } else { REQUESTS })
+            .map(|_| {
+                let uris = (0..keys).map(|_| uris[dice.random_range(0..uris.len())].clone()).collect();
+                framed(&proto::GetPostRecordsRequest { uris, ..Default::default() })
+            })
+            .collect(),
+    );
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .http2_only(http2)
+        .pool_max_idle_per_host(at_once)
+        .http2_initial_stream_window_size(16 << 20)
+        .http2_initial_connection_window_size(64 << 20)
+        .build_http::<Full<Bytes>>();
+    let url = format!("http://{host}/bsky.Service/GetPostRecords");
+    // Everything that is asked for once is in memory afterwards, on both sides.
+    for request in requests.iter() {
+        call(&client, &url, request.clone()).await?;
+    }
+    let begun = Instant::now();
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..at_once {
+        let (client, url, requests) = (client.clone(), url.clone(), Arc::clone(&requests));
+        callers.spawn(async move {
+            let (mut micros, mut errors) = (Vec::new(), 0u64);
+            let mut next = caller;
+            while begun.elapsed() < time {
+                let sent = Instant::now();
+                match call(&client, &url, requests[next % requests.len()].clone()).await {
+                    Ok(()) => micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX)),
+                    Err(_) => errors += 1,
+                }
+                next += 1;
+            }
+            (micros, errors)
+        });
+    }
+    let mut found = Found { micros: Vec::new(), errors: 0, seconds: 0.0 };
+    while let Some(done) = callers.join_next().await {
+        let (micros, errors) = done?;
+        found.micros.extend(micros);
+        found.errors += errors;
+    }
+    found.seconds = begun.elapsed().as_secs_f64();
+    found.micros.sort_unstable();
+    Ok(found)
+}
+
+type Client = hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
+
+async fn call(client: &Client, url: &str, frame: Bytes) -> Result<()> {
+    let request = hyper::Request::post(url)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("x-atlantis-caller", "appview")
+        .body(Full::new(frame))?;
+    let response = client.request(request).await?;
+    let head = response.headers().get("grpc-status").cloned();
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    let mut status = head;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => bytes += data.len(),
+            Err(frame) => status = frame.trailers_ref().and_then(|t| t.get("grpc-status").cloned()).or(status),
+        }
+    }
+    if status.as_ref().map(|s| s.as_bytes()) != Some(b"0") || bytes < 5 {
+        bail!("the call failed: {status:?}");
+    }
+    Ok(())
+}
+
+fn framed(request: &impl Message) -> Bytes {
+    let mut frame = Vec::with_capacity(request.encoded_len() + 5);
+    frame.push(0);
+    frame.extend_from_slice(&u32::try_from(request.encoded_len()).unwrap_or(u32::MAX).to_be_bytes());
+    // Encoding into a growing buffer does not fail.
+    let _ = request.encode(&mut frame);
+    frame.into()
+}
+
+/// One GET over HTTP/1.1.
+pub async fn get(host: &str, path: &str) -> Result<Bytes> {
+    let client =
+        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let uri: hyper::Uri = format!("http://{host}{path}").parse()?;
+    let response = client.get(uri).await.context("no answer")?;
+    Ok(response.into_body().collect().await?.to_bytes())
+}
