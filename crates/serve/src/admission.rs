@@ -449,33 +449,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn callers_share_by_weight_and_not_by_number() {
         let admission = Admission::new(100, 10_000, 3);
-        let gate = admit(&admission, 2, Lane::Small, 10).await;
         let mut hold = Vec::new();
-        for _ in 0..9 {
+        for _ in 0..10 {
             hold.push(admit(&admission, 2, Lane::Small, 10).await);
         }
-        let mut light = Vec::new();
-        for _ in 0..500 {
-            light.push(wait(&admission, 0, Lane::Small, 1).await);
-        }
-        let mut heavy = Vec::new();
-        for _ in 0..50 {
-            heavy.push(wait(&admission, 1, Lane::Small, 10).await);
-        }
-        drop(gate);
-        drop(hold);
-        let (mut of_light, mut of_heavy) = (0u32, 0u32);
-        // 200 units are given out, as each that begins ends.
-        while of_light + of_heavy < 200 {
-            tokio::task::yield_now().await;
-            for (list, units, sum) in [(&mut light, 1, &mut of_light), (&mut heavy, 10, &mut of_heavy)] {
-                if let Some(at) = list.iter().position(JoinHandle::is_finished) {
-                    drop(list.remove(at).await.unwrap());
-                    *sum += units;
+        // Five hundred light ones come first, then fifty heavy ones; each ends as soon as it has begun.
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let mut waits = Vec::new();
+        for (of, units, count) in [(0, 1, 500), (1, 10, 50)] {
+            for _ in 0..count {
+                let (admission, begun) = (admission.clone(), Arc::clone(&begun));
+                let before = admission.figures().waiting;
+                waits.push(tokio::spawn({
+                    let admission = admission.clone();
+                    async move {
+                        let _permit = admit(&admission, of, Lane::Small, units).await;
+                        begun.lock().push((of, units));
+                    }
+                }));
+                while admission.figures().waiting == before {
+                    tokio::task::yield_now().await;
                 }
             }
         }
-        assert!(of_light.abs_diff(of_heavy) <= 60, "{of_light} {of_heavy}");
+        drop(hold);
+        for wait in waits {
+            wait.await.unwrap();
+        }
+        let mut had = [0u32; 2];
+        for (of, units) in begun.lock().iter() {
+            had[*of] += units;
+            if had.iter().sum::<u32>() < 800 {
+                assert!(had[0].abs_diff(had[1]) <= 60, "{had:?}");
+            }
+        }
+        assert_eq!(had, [500, 500]);
     }
 
     #[tokio::test(start_paused = true)]

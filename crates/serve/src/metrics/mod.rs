@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Series that carry the name of a configured caller. Beyond it, new ones are counted as `other`.
-const NAMED_SERIES_MAX: u64 = 5_000;
+const NAMED_SERIES_MAX: u64 = 4_000;
 
 /// Marks a maximum that was recorded before, so that its series stays although it starts over at each scrape.
 const SEEN: u64 = 1 << 63;

@@ -42,6 +42,9 @@ const ANNOUNCED: HeaderValue = HeaderValue::from_static("grpc-status, grpc-messa
 
 /// Bytes of a message that are reserved before they have come, whatever its prefix claims.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
+/// Bytes that are read of a request nobody wants, and how long that may take.
+const READ_AWAY_BYTES_MAX: usize = 256 << 10;
+const READ_AWAY_MAX: Duration = Duration::from_millis(500);
 /// Bytes of a status message, encoded.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
@@ -56,43 +59,51 @@ pub(crate) fn service(
 }
 
 async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let (head, body) = request.into_parts();
-    let Some(content_type) = content_type(&head.headers) else {
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    };
-    if head.method != Method::POST {
-        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return response;
-    }
-    let outcome = match shared.rpcs.at_path(head.uri.path()) {
-        None => {
-            // A peer on HTTP/1.1 that is still sending would see a broken connection instead of the answer.
-            if head.version < Version::HTTP_2 {
-                drain(body).await;
+    let (head, mut body) = request.into_parts();
+    let is_http1 = head.version < Version::HTTP_2;
+    let response = match content_type(&head.headers) {
+        None => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Some(_) if head.method != Method::POST => {
+            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+        }
+        Some(content_type) => {
+            let outcome = match shared.rpcs.at_path(head.uri.path()) {
+                None => call::unknown(shared, &head.headers),
+                Some(rpc) => {
+                    let inbound = Inbound { rpc, headers: &head.headers, timeout: timeout(&head.headers) };
+                    call::call(shared, inbound, |bytes_max| receive(&mut body, &head.headers, bytes_max, &shared.budget)).await
+                }
+            };
+            match outcome {
+                Ok(answered) => success(shared, answered, content_type, is_http1),
+                Err(status) => failure(&status, content_type),
             }
-            call::unknown(shared, &head.headers)
-        }
-        Some(rpc) => {
-            let inbound = Inbound { rpc, headers: &head.headers, timeout: timeout(&head.headers) };
-            call::call(shared, inbound, |bytes_max| receive(body, &head.headers, bytes_max, &shared.budget)).await
         }
     };
-    match outcome {
-        Ok(answered) => success(shared, answered, content_type, head.version < Version::HTTP_2),
-        Err(status) => failure(&status, content_type),
+    if is_http1 && !body.is_end_stream() {
+        read_away(&mut body).await;
     }
+    response
 }
 
-/// Bytes of a request that nobody wants, read so that its sender sees the answer.
-const DRAINED_BYTES_MAX: usize = 64 << 10;
-/// How long that may take.
-const DRAIN_MAX: Duration = Duration::from_millis(500);
-
-async fn drain(body: Incoming) {
-    let wanted = http_body_util::BodyExt::collect(http_body_util::Limited::new(body, DRAINED_BYTES_MAX));
+/// Reads what is left of a request that was answered before its end.
+///
+/// A peer on HTTP/1.1 that is still sending would see a broken connection instead of the answer. HTTP/2 can tell it to
+/// stop.
+async fn read_away(body: &mut Incoming) {
+    let all = async {
+        let mut read = 0;
+        while let Ok(Some(bytes)) = data(body).await {
+            read += bytes.len();
+            if read > READ_AWAY_BYTES_MAX {
+                break;
+            }
+        }
+    };
     // Whatever comes of it, the answer is the same.
-    let _ = tokio::time::timeout(DRAIN_MAX, wanted).await;
+    let _ = tokio::time::timeout(READ_AWAY_MAX, all).await;
 }
 
 /// The content type of the answer to a request, which is the request's; `None` if the request is not gRPC with
@@ -181,11 +192,11 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 /// Receives the one message of a unary call.
-async fn receive(mut body: Incoming, headers: &HeaderMap, bytes_max: usize, budget: &Arc<Budget>) -> Result<Received, Status> {
+async fn receive(body: &mut Incoming, headers: &HeaderMap, bytes_max: usize, budget: &Arc<Budget>) -> Result<Received, Status> {
     // The prefix, and what came with it. Nearly always that is the whole message, which then is not copied.
     let mut first = Bytes::new();
     while first.len() < PREFIX_BYTES {
-        let Some(more) = data(&mut body).await? else {
+        let Some(more) = data(body).await? else {
             return Err(if first.is_empty() {
                 Status::new(Code::Unimplemented, "a unary call has one message, and none came")
             } else {
@@ -210,7 +221,7 @@ async fn receive(mut body: Incoming, headers: &HeaderMap, bytes_max: usize, budg
         let mut whole = BytesMut::with_capacity(end.min(RESERVE_BYTES_MAX));
         whole.extend_from_slice(&first);
         while whole.len() < end {
-            let Some(more) = data(&mut body).await? else {
+            let Some(more) = data(body).await? else {
                 return Err(Status::new(Code::Internal, "the request ends within its message"));
             };
             if more.len() > end - whole.len() {
@@ -220,7 +231,7 @@ async fn receive(mut body: Incoming, headers: &HeaderMap, bytes_max: usize, budg
         }
         whole.freeze().split_off(PREFIX_BYTES)
     };
-    match data(&mut body).await? {
+    match data(body).await? {
         None => Ok(Received { message, held }),
         Some(_) => Err(second_message()),
     }

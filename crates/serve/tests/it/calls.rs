@@ -1,12 +1,12 @@
 //! Calls as they are on the wire.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use gp_proto::{GetPostRecordsRequest, GetPostRecordsResponse, PingRequest, PingResponse, Record};
 use gp_serve::{Code, Config, NoOperator, Rpcs};
 use prost::Message as _;
-use std::sync::Arc;
-
-use crate::rig::{Rig, framed};
+use crate::rig::{Reply, Rig, framed, whole};
 
 /// Answers with a record for each URI, which holds the URI.
 fn echo() -> Rpcs {
@@ -90,7 +90,7 @@ async fn requests_that_are_no_grpc_get_an_answer_of_http() {
         for content_type in ["application/json", "application/grpc-web+proto", "application/grpc+json"] {
             assert_eq!(client.raw("Ping", &[("content-type", content_type)], framed(&PingRequest {})).await.http, 415);
         }
-        let mut get = client.request("Ping", &[], http_body_util::BodyExt::boxed(http_body_util::BodyExt::map_err(http_body_util::Empty::new(), |never: std::convert::Infallible| match never {})));
+        let mut get = client.request("Ping", &[], whole(""));
         *get.method_mut() = http::Method::GET;
         let response = client.send(get).await.unwrap();
         assert_eq!((response.status().as_u16(), response.headers()["allow"].to_str().unwrap()), (405, "POST"));
@@ -208,11 +208,10 @@ async fn many_calls_at_once_on_one_connection() {
         let request = posts(n % 60);
         let response = {
             let mut client = client.lock().await;
-            let body = http_body_util::BodyExt::boxed(http_body_util::BodyExt::map_err(http_body_util::Full::new(framed(&request)), |never| match never {}));
-            let request = client.request("GetPostRecords", &[], body);
+            let request = client.request("GetPostRecords", &[], whole(framed(&request)));
             client.send(request).await.unwrap()
         };
-        calls.push(tokio::spawn(async move { (request, crate::rig::Reply::of(response).await) }));
+        calls.push(tokio::spawn(async move { (request, Reply::of(response).await) }));
     }
     for call in calls {
         let (request, reply) = call.await.unwrap();

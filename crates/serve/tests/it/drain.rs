@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::rig::{Never, PATIENCE, Rig};
+use crate::rig::{Never, PATIENCE, Rig, framed, whole};
 
 #[tokio::test]
 async fn calls_in_flight_end_and_new_callers_are_sent_elsewhere() {
@@ -72,8 +72,7 @@ async fn what_does_not_end_is_cut_off() {
     });
     let rig = Rig::start_with(rpcs, Config { drain_ms_max: 200, ..Config::default() }, Arc::new(NoOperator)).await;
     let mut client = rig.h2().await;
-    let body = http_body_util::BodyExt::boxed(http_body_util::BodyExt::map_err(http_body_util::Full::new(crate::rig::framed(&PingRequest {})), |never| match never {}));
-    let request = client.request("GetTimeline", &[], body);
+    let request = client.request("GetTimeline", &[], whole(framed(&PingRequest {})));
     let call = tokio::spawn(async move { client.send(request).await });
     timeout(PATIENCE, has_begun.recv()).await.unwrap();
     let began = Instant::now();

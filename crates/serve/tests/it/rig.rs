@@ -1,6 +1,7 @@
 //! A server on ports of its own, and clients that say exactly what a test wants said.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -13,7 +14,7 @@ use gp_index::{Cx, IdentitySource, Resolution, system_now_us};
 use gp_serve::{Config, NoOperator, Operator, Rpcs, Server};
 use gp_store::{Store, Writer, WriterConfig};
 use http::{HeaderMap, Method, Request, Response, Version};
-use http_body_util::{BodyExt as _, Either, Empty, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Frame, body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
@@ -87,8 +88,7 @@ impl Rig {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let body = Full::new(body.into()).map_err(|never| match never {}).boxed();
-        let response = client.send(request.body(body).unwrap()).await.unwrap();
+        let response = client.send(request.body(whole(body)).unwrap()).await.unwrap();
         let (head, body) = response.into_parts();
         let body = timeout(PATIENCE, body.collect()).await.unwrap().unwrap().to_bytes();
         (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).unwrap())
@@ -125,6 +125,11 @@ impl Rig {
 }
 
 pub type Sent = BoxBody<Bytes, std::io::Error>;
+
+/// A body of one piece, or none.
+pub fn whole(bytes: impl Into<Bytes>) -> Sent {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
+}
 
 /// One connection.
 pub struct Client {
@@ -185,9 +190,7 @@ impl Client {
 
     /// A call with any bytes as its body.
     pub async fn raw(&mut self, method: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-        let body = body.into();
-        let body = if body.is_empty() { Either::Left(Empty::new()) } else { Either::Right(Full::new(body)) };
-        let request = self.request(method, headers, body.map_err(|never| match never {}).boxed());
+        let request = self.request(method, headers, whole(body));
         Reply::of(self.send(request).await.unwrap()).await
     }
 
