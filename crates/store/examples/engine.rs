@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let memtable = arg("memtable", 32.0) as u64;
     let target = arg("target", 32.0) as u64;
     let block = arg("block", 4.0) as u32;
-    let lz4_from = arg("lz4", 0.0) as usize;
+    let lz4_from = arg("lz4", 1.0) as usize;
     let bits = arg("bits", 10.0) as f32;
     let pinned_below = arg("pin", 3.0) as usize;
     let parts_from = arg("parts", 3.0) as usize;
@@ -107,13 +107,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     waits.sort();
     let pick = |q: f64| waits[((waits.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
     println!(
-        "load {:.0}k rows/s, cpu {:.1} s, batch p50 {:.2} p99 {:.1} max {:.0} ms, disk {:.2} GB, written {:.2} GB, tables {}, l0 {}, settled in {:.1} s",
+        "load {:.0}k rows/s, cpu {:.1} s, batch p50 {:.2} p99 {:.1} max {:.0} ms, disk {:.2} GB (folder {:.2}), written {:.2} GB, tables {}, l0 {}, settled in {:.1} s",
         rows as f64 / loaded.as_secs_f64() / 1e3,
         load_cpu,
         pick(0.5),
         pick(0.99),
         pick(1.0),
         db.disk_space()? as f64 / 1e9,
+        folder_bytes(dir.path()) as f64 / 1e9,
         written() / 1e9,
         keyspace.table_count(),
         l0_at_end,
@@ -200,6 +201,16 @@ fn cpu_seconds() -> f64 {
     let rest = stat.rsplit(')').next().unwrap_or_default();
     let fields: Vec<f64> = rest.split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect();
     (fields.get(11).unwrap_or(&0.0) + fields.get(12).unwrap_or(&0.0)) / TICKS
+}
+
+/// Bytes of all files below a folder, as the disk has them.
+fn folder_bytes(dir: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|e| if e.path().is_dir() { folder_bytes(&e.path()) } else { e.metadata().map_or(0, |m| m.blocks() * 512) })
+        .sum()
 }
 
 /// Bytes this process has had written to the disk.

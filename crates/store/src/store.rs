@@ -41,7 +41,7 @@ pub struct Config {
     pub block_cache_bytes: u64,
     /// Visits to the engine at the same time, all callers together.
     pub reads_in_flight_max: usize,
-    /// Bytes of rows that the writer keeps of what it read and wrote lately.
+    /// Bytes of rows that the writer found lately and keeps, so that it need not ask the engine again.
     pub recent_bytes: u64,
     /// Bytes of the disk that must stay free; changes wait while less is. The engine needs some of it to go on.
     pub disk_reserve_bytes: u64,

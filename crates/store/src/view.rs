@@ -39,11 +39,13 @@ impl<'a> View<'a> {
         }
         let Some(recent) = self.recent else { return self.engine.get_one(key) };
         let generation = match recent.lock().get(key) {
-            Ok(value) => return Ok(value),
+            Ok(value) => return Ok(Some(value)),
             Err(generation) => generation,
         };
         let value = self.engine.get_one(key)?;
-        recent.lock().fill(key, value.as_ref(), generation);
+        if let Some(value) = &value {
+            recent.lock().fill(key, value, generation);
+        }
         Ok(value)
     }
 

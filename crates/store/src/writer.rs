@@ -25,6 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, Result, Store, View};
 
+/// How often in one idle time the engine may tidy up: what it tidies may leave something to tidy.
+const RESTS_MAX: u32 = 2;
+
 /// While the disk is full, the writer looks at least this often whether it should stop.
 const STOP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,8 @@ pub struct WriterConfig {
     pub sync_every: Duration,
     /// While the disk is full, the writer looks again this often.
     pub full_retry_every: Duration,
+    /// After so long without a job the engine is given the time to tidy up.
+    pub rest_after: Duration,
     /// A group or a sync that takes longer than this is told in the log, while it lasts.
     pub stall_after: Duration,
 }
@@ -62,6 +67,7 @@ impl Default for WriterConfig {
             bytes_per_group_max: 16 << 20,
             sync_every: Duration::from_secs(1),
             full_retry_every: Duration::from_millis(100),
+            rest_after: Duration::from_secs(10),
             stall_after: Duration::from_secs(5),
         }
     }
@@ -171,7 +177,7 @@ impl Writer {
             .spawn(move || {
                 let _alive = alive;
                 let _last_words = LastWords(&shared);
-                Loop { store: &store, config: &config, state: &shared, unsynced_since: None }.run(inbox);
+                Loop { store: &store, config: &config, state: &shared, unsynced_since: None, rests_left: 0, idle_since: Instant::now() }.run(inbox);
             })
             .map_err(cannot)?;
         Ok((Self { jobs, state }, thread))
@@ -297,6 +303,8 @@ struct Loop<'a> {
     state: &'a State,
     /// When the oldest change was applied that no sync has covered yet.
     unsynced_since: Option<Instant>,
+    rests_left: u32,
+    idle_since: Instant,
 }
 
 impl Loop<'_> {
@@ -305,13 +313,21 @@ impl Loop<'_> {
             if self.state.closing.load(Ordering::Acquire) {
                 inbox.close();
             }
-            match wait(&mut inbox, self.unsynced_since.map(|since| since + self.config.sync_every)) {
-                Next::Job(first) => self.group(first, &mut inbox),
-                Next::Late => self.sync(),
+            let sync_at = self.unsynced_since.map(|since| since + self.config.sync_every);
+            let rest_at = (self.rests_left > 0).then(|| self.idle_since + self.config.rest_after);
+            match wait(&mut inbox, sync_at.into_iter().chain(rest_at).min()) {
+                Next::Job(first) => {
+                    self.group(first, &mut inbox);
+                    self.idle_since = Instant::now();
+                }
+                Next::Late => {}
                 Next::Closed => break,
             }
             if self.unsynced_since.is_some_and(|since| since.elapsed() >= self.config.sync_every) {
                 self.sync();
+            }
+            if self.rests_left > 0 && self.idle_since.elapsed() >= self.config.rest_after {
+                self.rest();
             }
         }
         self.sync();
@@ -359,6 +375,7 @@ impl Loop<'_> {
                         tracing::info!("there is room on the disk again; writing goes on");
                     }
                     self.unsynced_since.get_or_insert_with(Instant::now);
+                    self.rests_left = RESTS_MAX;
                     state.groups.fetch_add(1, Ordering::Relaxed);
                     state.apply_us.fetch_add(took_us, Ordering::Relaxed);
                     state.apply_us_max.fetch_max(took_us, Ordering::Relaxed);
@@ -387,6 +404,19 @@ impl Loop<'_> {
                     return Err(e);
                 }
             }
+        }
+    }
+
+    fn rest(&mut self) {
+        self.rests_left -= 1;
+        self.idle_since = Instant::now();
+        if self.state.failed.load(Ordering::Relaxed) {
+            return;
+        }
+        let (rested, _) = self.state.watched(|| self.store.local().rest());
+        if let Err(e) = rested {
+            tracing::error!(error = %e, "the storage engine could not tidy up; no further changes are taken");
+            self.state.failed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -482,6 +512,7 @@ mod tests {
         shared: Arc<(Mutex<Mood>, Condvar)>,
         applied: Arc<AtomicU64>,
         synced: Arc<AtomicU64>,
+        rested: Arc<AtomicU64>,
     }
 
     impl Local for Moody {
@@ -512,6 +543,10 @@ mod tests {
             self.synced.store(self.applied.load(Ordering::SeqCst), Ordering::SeqCst);
             Ok(())
         }
+        fn rest(&self) -> Result<()> {
+            self.rested.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
         fn bytes_used(&self) -> u64 {
             0
         }
@@ -527,16 +562,24 @@ mod tests {
         shared: Arc<(Mutex<Mood>, Condvar)>,
         applied: Arc<AtomicU64>,
         synced: Arc<AtomicU64>,
+        rested: Arc<AtomicU64>,
     }
 
     impl Rig {
         fn new(mood: Mood, config: WriterConfig) -> Self {
             let shared = Arc::new((Mutex::new(mood), Condvar::new()));
-            let (applied, synced) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
-            let engine = Moody { mem: Mem::new(), shared: Arc::clone(&shared), applied: Arc::clone(&applied), synced: Arc::clone(&synced) };
+            let counter = || Arc::new(AtomicU64::new(0));
+            let (applied, synced, rested) = (counter(), counter(), counter());
+            let engine = Moody {
+                mem: Mem::new(),
+                shared: Arc::clone(&shared),
+                applied: Arc::clone(&applied),
+                synced: Arc::clone(&synced),
+                rested: Arc::clone(&rested),
+            };
             let store = Store::over(Box::new(engine), &[&T], &Config::default());
             let (writer, thread) = Writer::start(store.clone(), config).unwrap();
-            Self { store, writer, thread, shared, applied, synced }
+            Self { store, writer, thread, shared, applied, synced, rested }
         }
 
         fn now(&self, mood: Mood) {
@@ -654,6 +697,23 @@ mod tests {
         let (synced, applied) = (Arc::clone(&rig.synced), Arc::clone(&rig.applied));
         rig.end().await;
         assert_eq!(synced.load(Ordering::SeqCst), applied.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn an_idle_engine_may_tidy_up_a_few_times_and_only_after_changes() {
+        let config = WriterConfig { rest_after: Duration::from_millis(1), sync_every: Duration::from_millis(1), ..WriterConfig::default() };
+        let rig = Rig::new(Mood::Works, config);
+        for round in 1..=2 {
+            rig.put(1).await.unwrap();
+            until(|| rig.rested.load(Ordering::SeqCst) == u64::from(round * RESTS_MAX)).await;
+            // Jobs that change nothing are no reason to tidy up again.
+            for _ in 0..20 {
+                rig.writer.run(|view| view.get(&key(1))).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            assert_eq!(rig.rested.load(Ordering::SeqCst), u64::from(round * RESTS_MAX));
+        }
+        rig.end().await;
     }
 
     #[tokio::test]

@@ -37,17 +37,20 @@ pub const FORMAT: u32 = 1;
 ///
 /// The engine must never meet a full disk, and it goes on writing after the last change was taken: the memtables (four
 /// of [`MEMTABLE_BYTES`] at most), a new journal, and merges, each of which needs the size of its inputs until it is
-/// done (young tables plus the first level, 32 + 4 tables of [`TABLE_BYTES`] at the worst).
+/// done (young tables plus the first level: 28 of [`MEMTABLE_BYTES`] and 6 of [`TABLE_BYTES`] at the worst).
 pub const DISK_RESERVE_BYTES: u64 = 1 << 30;
 
 /// Journals together may grow to this size before memtables are flushed; it bounds the time of a restart.
 const JOURNALS_BYTES_MAX: u64 = 256 << 20;
 
-/// One memtable's size. Larger ones write less often, smaller ones restart faster and are searched faster.
-const MEMTABLE_BYTES: u64 = 32 << 20;
+/// One memtable's size. Larger ones are merged less often; smaller ones are searched faster, and every read searches one.
+const MEMTABLE_BYTES: u64 = 16 << 20;
 
 /// Size at which a merge begins the next table file.
 const TABLE_BYTES: u64 = 32 << 20;
+
+/// Young tables that make a merge due. More of them mean fewer merges, and more work for each read.
+const YOUNG_TABLES_DUE: u8 = 6;
 
 /// Size of a block before compression: what one read of a row takes from the disk.
 const BLOCK_BYTES: u32 = 4 << 10;
@@ -122,7 +125,7 @@ impl Lsm {
         let synced = folder.synced()?;
         recovery::check(&folder.rows(), synced).map_err(|why| Error::Open { path: config.dir.clone(), why })?;
         let (db, rows) = open_files(&config.dir, &folder.rows(), config.block_cache_bytes)?;
-        let mark = match rows.get(MARK_KEY).map_err(|e| cannot_open(&config.dir, &explain(&e)))? {
+        let mark = match rows.get(MARK_KEY).map_err(|e| cannot_open_for(&config.dir, &e))? {
             Some(value) => Mark::read(&value).ok_or_else(|| cannot_open(&config.dir, "the number of its last change is damaged"))?.batch,
             None => 0,
         };
@@ -150,9 +153,37 @@ impl Lsm {
         self.db.journal_count()
     }
 
-    /// Writes the memtable to a table file and waits for it. For tests that need table files with few rows.
+    /// Writes the memtable to a table file and waits for it. For tests that want table files of few rows.
     pub fn flush(&self) -> Result<()> {
         self.rows.rotate_memtable_and_wait().map_err(engine)
+    }
+
+    /// Applies a batch and shows it to the readers.
+    fn commit(&self, mark: &mut u64, batch: &Batch) -> Result<()> {
+        let next = *mark + 1;
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len() + 1).durability(Some(PersistMode::Buffer));
+        for change in batch.changes() {
+            // Copied, because the memtable keeps what it is given: a small value may be a view of a large buffer.
+            let key = Slice::from(&change.key.bytes()[..]);
+            match &change.value {
+                Some(value) => write.insert(&self.rows, key, Slice::from(&value[..])),
+                None => write.remove(&self.rows, key),
+            }
+        }
+        write.insert(&self.rows, MARK_KEY, Mark { batch: next, seqno_least: self.db.seqno() }.to_bytes());
+        write.commit().map_err(engine)?;
+        *mark = next;
+        *self.now.write() = self.db.snapshot();
+        Ok(())
+    }
+
+    /// Lets go of the table files that merges have replaced. The engine does so only when it rotates a memtable, so
+    /// without this an idle or a full store would keep on the disk, for good, what its last merges read.
+    fn let_go(&self) {
+        *self.now.write() = self.db.snapshot();
+        if let Err(e) = self.rows.rotate_memtable() {
+            tracing::warn!(error = %explain(&e), "files that are no longer needed could not be removed");
+        }
     }
 
     /// Waits until the engine's own threads have caught up so far that it would not stop the caller inside, where
@@ -188,8 +219,7 @@ fn open_files(dir: &Path, files: &Path, block_cache_bytes: u64) -> Result<(Datab
     }));
     match opened {
         Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(fjall::Error::Locked)) => Err(Error::InUse(dir.to_owned())),
-        Ok(Err(e)) => Err(cannot_open(dir, &explain(&e))),
+        Ok(Err(e)) => Err(cannot_open_for(dir, &e)),
         // Some damage makes the engine panic; to the caller it is the same.
         Err(_) => Err(cannot_open(dir, "the engine panicked on its files")),
     }
@@ -213,11 +243,25 @@ fn settings() -> KeyspaceCreateOptions {
         .index_block_pinning_policy(pinned)
         .filter_block_partitioning_policy(parted())
         .index_block_partitioning_policy(parted())
-        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
+        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES).with_l0_threshold(YOUNG_TABLES_DUE)))
 }
 
 fn cannot_open(dir: &Path, why: &str) -> Error {
     Error::Open { path: dir.to_owned(), why: format!("{why}. Its files are damaged: restore the folder from a copy") }
+}
+
+fn cannot_open_for(dir: &Path, e: &fjall::Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    match e {
+        fjall::Error::Locked => Error::InUse(dir.to_owned()),
+        // The disk or the system refuses; nothing is known of the files.
+        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io))
+            if !matches!(io.kind(), InvalidData | InvalidInput | NotFound | UnexpectedEof) =>
+        {
+            Error::Open { path: dir.to_owned(), why: io.to_string() }
+        }
+        other => cannot_open(dir, &explain(other)),
+    }
 }
 
 fn explain(e: &fjall::Error) -> String {
@@ -267,29 +311,26 @@ impl Local for Lsm {
             return Ok(());
         }
         let mut mark = self.mark.lock();
-        self.space.admit(batch.bytes())?;
+        self.space.admit(batch.bytes(), || self.let_go())?;
         self.wait_for_workers()?;
-        let next = *mark + 1;
-        let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len() + 1).durability(Some(PersistMode::Buffer));
-        for change in batch.changes() {
-            // Copied, because the memtable keeps what it is given: a small value may be a view of a large buffer.
-            let key = Slice::from(&change.key.bytes()[..]);
-            match &change.value {
-                Some(value) => write.insert(&self.rows, key, Slice::from(&value[..])),
-                None => write.remove(&self.rows, key),
-            }
-        }
-        write.insert(&self.rows, MARK_KEY, Mark { batch: next, seqno_least: self.db.seqno() }.to_bytes());
-        write.commit().map_err(engine)?;
-        *mark = next;
-        *self.now.write() = self.db.snapshot();
-        Ok(())
+        self.commit(&mut mark, batch)
     }
 
     fn sync(&self) -> Result<()> {
         let mark = *self.mark.lock();
         self.db.persist(PersistMode::SyncData).map_err(engine)?;
         self.folder.note_synced(mark);
+        Ok(())
+    }
+
+    fn rest(&self) -> Result<()> {
+        let mut mark = self.mark.lock();
+        // Without any room the dead files go all the same, as far as there is a memtable to rotate.
+        if self.space.admit(0, || {}).is_ok() {
+            self.wait_for_workers()?;
+            self.commit(&mut mark, &Batch::new())?;
+        }
+        self.let_go();
         Ok(())
     }
 

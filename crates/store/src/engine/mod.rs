@@ -26,6 +26,10 @@ pub trait Local: Send + Sync {
     fn apply(&self, batch: &Batch) -> Result<()>;
     /// Makes everything applied so far survive a power cut.
     fn sync(&self) -> Result<()>;
+    /// Nothing was applied for a while: a good moment to tidy up.
+    fn rest(&self) -> Result<()> {
+        Ok(())
+    }
     /// Bytes on disk, or in memory for an engine without one.
     fn bytes_used(&self) -> u64;
     /// All keys of a table in order, for copies, audits and comparisons. Calls back with each row until it says stop.

@@ -47,9 +47,11 @@ impl Space {
         space
     }
 
-    /// Refuses changes while less than the reserve is free.
-    pub(super) fn admit(&self, bytes: u64) -> Result<()> {
+    /// Refuses changes while less than the reserve is free. `make_room` is called when that begins, to give back what
+    /// can be spared.
+    pub(super) fn admit(&self, bytes: u64, make_room: impl FnOnce()) -> Result<()> {
         let mut looked = self.looked.lock();
+        let had_room = looked.room;
         looked.bytes_since += bytes;
         // While there is no room every call looks, so that writing goes on as soon as there is.
         let fresh = looked.room && looked.bytes_since < LOOK_EVERY_BYTES && looked.at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
@@ -58,7 +60,13 @@ impl Space {
             looked.at = Some(Instant::now());
             looked.bytes_since = 0;
         }
-        if looked.room { Ok(()) } else { Err(Error::Full) }
+        if looked.room {
+            return Ok(());
+        }
+        if had_room {
+            make_room();
+        }
+        Err(Error::Full)
     }
 
     /// Free bytes when last looked.
@@ -95,18 +103,24 @@ mod tests {
     #[test]
     fn changes_are_refused_below_the_reserve_and_taken_again_above_it() {
         let space = Space::new(std::env::temp_dir(), 0);
+        let made = std::cell::Cell::new(0);
+        let admit = |bytes| space.admit(bytes, || made.set(made.get() + 1));
         assert!(space.free_bytes() > 0 && space.free_bytes() < u64::MAX, "{}", space.free_bytes());
-        space.admit(1).unwrap();
-        space.set_reserve(u64::MAX);
-        assert!(matches!(space.admit(1), Err(Error::Full)));
-        assert!(matches!(space.admit(1), Err(Error::Full)));
-        space.set_reserve(0);
-        space.admit(1).unwrap();
+        admit(1).unwrap();
+        for period in 1..3 {
+            space.set_reserve(u64::MAX);
+            for _ in 0..3 {
+                assert!(matches!(admit(1), Err(Error::Full)));
+                assert_eq!(made.get(), period, "room is made once, when the disk becomes full");
+            }
+            space.set_reserve(0);
+            admit(1).unwrap();
+        }
     }
 
     #[test]
     fn a_batch_larger_than_the_room_is_refused() {
         let space = Space::new(std::env::temp_dir(), 0);
-        assert!(matches!(space.admit(u64::MAX / 2), Err(Error::Full)));
+        assert!(matches!(space.admit(u64::MAX / 2, || {}), Err(Error::Full)));
     }
 }

@@ -115,6 +115,36 @@ async fn a_writer_that_waits_for_room_ends_at_once_when_nobody_is_left_or_it_is_
     }
 }
 
+/// Table files that merges have replaced stay on the disk until the engine is told to let them go.
+#[test]
+fn an_idle_store_gives_back_what_merges_have_replaced() {
+    use gp_store::{
+        Batch,
+        engine::{
+            Local,
+            lsm::{Lsm, LsmConfig},
+        },
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap();
+    let tables = || fs::read_dir(dir.path().join("rows/keyspaces/1/tables")).unwrap().count();
+    for n in 0..12_u64 {
+        let mut batch = Batch::new();
+        (0..50_u64).for_each(|row| batch.put(partition(&PLAIN, b"p").at(&[row.to_be_bytes(), n.to_be_bytes()].concat()), vec![1; 100]));
+        lsm.apply(&batch).unwrap();
+        lsm.flush().unwrap();
+    }
+    let began = Instant::now();
+    // A merge may be under way at the first rest; what it replaces goes at the next.
+    while tables() > 8 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} files are kept", tables());
+        lsm.rest().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let page = lsm.scan(&gp_store::Scan::of(partition(&PLAIN, b"p"))).unwrap();
+    assert_eq!(page.rows.len(), 600);
+}
+
 /// A small file system of its own, for as long as this lives.
 struct SmallDisk {
     dir: tempfile::TempDir,

@@ -169,7 +169,7 @@ fn audit(store: &Store, acknowledged: u64, round: u64) -> u64 {
 
 #[test]
 fn killing_the_process_loses_nothing_acknowledged_and_leaves_nothing_half_done() {
-    let rounds: u64 = std::env::var("GP_STORE_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(14);
+    let rounds: u64 = std::env::var("GP_STORE_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let dir = tempfile::tempdir().unwrap();
     let mut seeded = Seeded::new(rounds);
     let (mut next, mut total) = (0, 0);
@@ -194,7 +194,7 @@ fn killing_the_process_loses_nothing_acknowledged_and_leaves_nothing_half_done()
             std::thread::sleep(Duration::from_micros(seeded.below(60_000) as u64));
         } else {
             told.recv_timeout(Duration::from_secs(60)).expect("the child writes");
-            std::thread::sleep(Duration::from_micros(seeded.below(400_000) as u64));
+            std::thread::sleep(Duration::from_micros(seeded.below(250_000) as u64));
         }
         child.kill().unwrap();
         let ended = child.wait().unwrap();
