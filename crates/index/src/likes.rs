@@ -313,8 +313,8 @@ mod tests {
         let moved = world.like(&alice, &p, "one", at(0)).await;
         let waiting = world.like(&alice, &p, "two", at(1)).await;
         world.update(&alice, LIKE, "one", reference(&q, at(0)), at(2)).await;
-        assert_eq!(all_likes(&world, &p).await, [waiting.clone()]);
-        assert_eq!(all_likes(&world, &q).await, [moved.clone()]);
+        assert_eq!(all_likes(&world, &p).await, std::slice::from_ref(&waiting));
+        assert_eq!(all_likes(&world, &q).await, std::slice::from_ref(&moved));
         assert_eq!((count(&world, &p).await, count(&world, &q).await), (1, 1));
         assert_eq!(all_by(&world, &alice).await, [(waiting, p.clone()), (moved, q.clone())]);
     }

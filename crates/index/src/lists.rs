@@ -358,7 +358,7 @@ mod tests {
         assert!(opted_out(&world, &me, &[]).await.is_empty());
         // A second one changes nothing, and the end of the first is the end of the opt-out.
         opt_out(&world, &me, &reference, "second").await;
-        assert_eq!(opted_out(&world, &me, &[&reference]).await, [uri.clone()]);
+        assert_eq!(opted_out(&world, &me, &[&reference]).await, std::slice::from_ref(&uri));
         world.delete(&me, OPT_OUT, "second", at(1)).await;
         assert_eq!(opted_out(&world, &me, &[&reference]).await, [uri]);
         world.delete(&me, OPT_OUT, "r", at(2)).await;
