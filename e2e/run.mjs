@@ -17,6 +17,7 @@ const HELP = `usage: node run.mjs --plane reference|groundplane --postgres URL [
   --only NAME,NAME        only these scenarios
   --may-fail NAME,NAME    scenarios of what is not built yet: their failures are shown and do not count
   --list                  names the scenarios, and ends
+  --mutants               spoils the data plane's answers, and tells which RPCs no check watches
   --verbose               says what each scenario does, and keeps everybody's log
   --keep                  leaves the working folder
   --exit-on-stdin-eof     stops everything when standard input closes`
@@ -30,6 +31,7 @@ const { values: args } = parseArgs({
     only: { type: 'string' },
     'may-fail': { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
+    mutants: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     'exit-on-stdin-eof': { type: 'boolean', default: false },
@@ -91,6 +93,12 @@ const interrupted = (why, code) => {
   process.stderr.write(`${why}: stopping\n`)
   void stopAll().finally(() => process.exit(code))
 }
+// The parts throw into the void when what they stand on goes away. While all of it is being stopped that is expected.
+process.on('uncaughtException', (error) => {
+  if (stopping) return
+  process.stderr.write(`${error.stack ?? error}\n`)
+  interrupted('one of the parts has failed', 1)
+})
 process.on('SIGINT', () => interrupted('interrupted', 130))
 process.on('SIGTERM', () => interrupted('asked to end', 143))
 if (args['exit-on-stdin-eof']) {

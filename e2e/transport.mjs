@@ -25,6 +25,12 @@ async function generated(packageName, file) {
   return import(pathToFileURL(path.join(home, found)))
 }
 
+/** A client of the data plane as the AppView makes one, without its retries. */
+export async function planeClient(url, httpVersion) {
+  const { Service } = await generated('@atproto/bsky', 'bsky_connect.js')
+  return createPromiseClient(Service, createGrpcTransport({ baseUrl: url, httpVersion, acceptCompression: [] }))
+}
+
 /**
  * Runs all checks. `check(name, run)` is called for each and does not throw.
  *

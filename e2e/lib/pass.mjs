@@ -3,6 +3,7 @@
 import pg from 'pg'
 import { Ledger } from './ledger.mjs'
 import { LogTail } from './log-tail.mjs'
+import { Mutants } from './mutants.mjs'
 import { createServiceDid, freePorts, startAppView, startBsync, startPds, startPlc } from './parts.mjs'
 import { startGroundplane, startReference } from './planes.mjs'
 import { startTopics } from './topics.mjs'
@@ -70,8 +71,9 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   const parts = { plc, pds, bsync, appview, mod, topics, freePorts, httpVersion }
   const clock = new Clock()
   const logTail = new LogTail(partsLog)
+  const mutants = args.mutants ? new Mutants(appview.ctx.dataplane) : undefined
   for (const [at, scenario] of scenarios.entries()) {
-    const world = new World({ parts, plane, ledger, clock, logTail, scenario, number: at + 1, mayFail: mayFail.includes(scenario) })
+    const world = new World({ parts, plane, ledger, clock, logTail, scenario, number: at + 1, mayFail: mayFail.includes(scenario), mutants })
     const from = performance.now()
     const before = ledger.totals
     try {
@@ -87,5 +89,6 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
     process.stderr.write(`${scenario}: ${passed - before.passed} passed, ${failed - before.failed} failed, ${ms} ms\n`)
   }
   process.stderr.write(`${plane.name} over HTTP/${httpVersion}: done after ${seconds()}\n`)
+  mutants?.print(process.stderr)
   return ledger
 }

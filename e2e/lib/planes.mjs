@@ -12,6 +12,7 @@
 //   stop()
 
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { mkdir, open } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,6 +23,7 @@ const SETTLE_LIMIT_MS = 30_000
 const START_LIMIT_MS = 30_000
 const STOP_LIMIT_MS = 12_000
 const POLL_MS = 10
+const LOG_LINES = 20
 
 const reached = (have, want) => want === undefined || want === null || BigInt(have || 0) >= BigInt(want)
 
@@ -131,6 +133,9 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
   // Its death shows in `gone`; a write to the pipe of a dead child must not end us as well.
   child.stdin.on('error', () => {})
 
+  /** The end of its log: the folder may be gone by the time somebody reads that it failed. */
+  const logEnd = () => `its log ends with\n${readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')}`
+
   const stop = async () => {
     child.stdin.end()
     child.kill('SIGTERM')
@@ -138,13 +143,14 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
     if (how === 'late') {
       child.kill('SIGKILL')
       await exited
-      throw new Error(`groundplane was still there ${STOP_LIMIT_MS} ms after SIGTERM; see ${logFile}`)
+      throw new Error(`groundplane was still there ${STOP_LIMIT_MS} ms after SIGTERM; ${logEnd()}`)
     }
     await log.close()
-    if (how.code !== 0) throw new Error(`groundplane ended with ${JSON.stringify(how)} and not with 0; see ${logFile}`)
+    if (how.error) throw new Error(`${bin} cannot be started: ${how.error.message}`)
+    if (how.code !== 0) throw new Error(`groundplane ended with ${JSON.stringify(how)} and not with 0; ${logEnd()}`)
   }
   const alive = () => {
-    if (gone) throw new Error(`groundplane ended with ${JSON.stringify(gone)}; see ${logFile}`)
+    if (gone) throw new Error(`groundplane ended with ${JSON.stringify(gone)}; ${logEnd()}`)
   }
   const ask = async (method, at, body) => {
     alive()
@@ -162,7 +168,7 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
     await until('readiness of groundplane', START_LIMIT_MS, async () => {
       alive()
       return fetch(`${admin}/readyz`).then((answer) => answer.ok, () => false)
-    }, () => `see ${logFile}`)
+    }, logEnd)
   } catch (error) {
     await stop().catch(() => {})
     throw error

@@ -189,8 +189,8 @@ export class Account {
 
 /** Everything a scenario can reach. One per scenario; all share the parts. */
 export class World {
-  constructor({ parts, plane, ledger, clock, scenario, number, mayFail, logTail }) {
-    Object.assign(this, { parts, plane, ledger, clock, scenario, number, mayFail, logTail })
+  constructor({ parts, plane, ledger, clock, scenario, number, mayFail, logTail, mutants }) {
+    Object.assign(this, { parts, plane, ledger, clock, scenario, number, mayFail, logTail, mutants })
   }
 
   /** Stands for an administrator of the AppView where a check names who looks. */
@@ -257,7 +257,7 @@ export class World {
    * reference may fail this one; `optional`, a sentence on why any plane may.
    */
   see(as, nsid, params, what, check, options = {}) {
-    return this.#checked(nsid, what, options, () => this.call(as, 'GET', nsid, { params, ...options }), check)
+    return this.#checked(nsid, what, { ...options, again: true }, () => this.call(as, 'GET', nsid, { params, ...options }), check)
   }
 
   /** Tells the AppView something (a procedure), and checks the answer if there is something to check. */
@@ -270,7 +270,7 @@ export class World {
    * A cursor that does not move, or a listing that does not end, fails.
    */
   walk(as, nsid, params, key, what, check, options = {}) {
-    return this.#checked(nsid, what, options, async () => {
+    return this.#checked(nsid, what, { ...options, again: true }, async () => {
       const items = []
       let cursor
       for (let page = 0; page < PAGES_MAX; page += 1) {
@@ -310,11 +310,18 @@ export class World {
     // What may fail is not waited for.
     const end = performance.now() + (options.eventually && !why ? EVENTUALLY_MS : 0)
     const mark = this.logTail?.mark()
+    const look = async () => {
+      const { body, headers } = await call()
+      await check(body, headers)
+      return body
+    }
     for (;;) {
       try {
-        const { body, headers } = await call()
-        await check(body, headers)
+        this.mutants?.begin()
+        const body = await look()
         this.ledger.passed(nsid)
+        // Only what can be looked at twice.
+        if (options.again) await this.mutants?.hunt(look)
         return body
       } catch (error) {
         if (performance.now() < end) {

@@ -23,6 +23,9 @@ export default async function interactions(t) {
     })
   }
   await counts(post, 'counts and the viewer\'s own', 3, 2, { like: benLike.uri, repost: benRepost.uri })
+  await t.see(ben, 'app.bsky.feed.getPosts', { uris: [other.uri, post.uri] }, 'two posts, each with the viewer\'s own', ({ posts: all }) => {
+    deepEqual(all.map((it) => [it.viewer.like, it.viewer.repost]), [[benOther.uri, undefined], [benLike.uri, benRepost.uri]])
+  })
   await counts(other, 'counts of the other post', 2, 0, { like: benOther.uri })
 
   await t.see(ben, 'app.bsky.feed.getLikes', { uri: post.uri }, 'who likes, newest first', (it) => {

@@ -100,6 +100,15 @@ export default async function lists(t) {
   await t.see(eve, 'app.bsky.graph.getListMutes', {}, 'both lists, the newer first', (it) => {
     deepEqual(it.lists.map((each) => each.uri), [second.uri, mod.uri])
   })
+  const secondBlock = await cyd.listBlock(second)
+  await t.settle()
+  await t.see(cyd, 'app.bsky.graph.getListBlocks', {}, 'both lists are blocked, the newer first', (it) => {
+    deepEqual(it.lists.map((each) => [each.uri, each.viewer.blocked]), [[second.uri, secondBlock.uri], [mod.uri, listBlock.uri]])
+  })
+  await t.walk(cyd, 'app.bsky.graph.getListBlocks', { limit: 1 }, 'lists', 'blocked lists, one at a time', (all) => {
+    deepEqual(all.map((each) => each.uri), [second.uri, mod.uri])
+  })
+  await cyd.delete(secondBlock)
   await t.tell(eve, 'app.bsky.graph.unmuteActorList', { list: mod.uri }, 'unmutes the first')
   await t.tell(eve, 'app.bsky.graph.unmuteActorList', { list: second.uri }, 'unmutes the second')
   await cyd.delete(listBlock)

@@ -28,6 +28,9 @@ export default async function posts(t) {
   const rich = await ann.post(text, { facets, langs: ['en', 'de'], tags: ['honey'] })
   const pictures = await ann.post('pictures', { embed: images })
   const link = await ann.post('a link', { embed: external })
+  const sited = await ann.post('a link to a document', {
+    embed: { ...external, external: { ...external.external, associatedRefs: [{ uri: `at://${ann.did}/site.standard.document/3zzzzzzzzzzzz`, cid: link.cid }] } },
+  })
   const film = await ann.post('a film', { embed: { $type: VIDEO, video: mp4, alt: 'dark', aspectRatio: { width: 16, height: 9 } } })
   const gallery = await ann.post('a gallery', {
     embed: {
@@ -80,6 +83,11 @@ export default async function posts(t) {
     deepEqual([embed.external.uri, embed.external.title, embed.external.description], ['https://example.test/a', 'A page', 'about'])
     match(embed.external.thumb, new RegExp(cid))
   })
+  await one(sited, 'a link card that names a document which is not there', ({ embed }) => {
+    equal(embed.external.title, 'A page')
+  })
+  await t.see(null, 'app.bsky.embed.getEmbedExternalView', { url: 'https://example.test/a', uris: [`at://${ann.did}/site.standard.document/3zzzzzzzzzzzz`] },
+    'a card of a document that is not there', (it) => equal(it.view, undefined))
   await one(film, 'a video', ({ embed }) => {
     equal(embed.$type, `${VIDEO}#view`)
     equal(embed.cid, mp4.ref.$link)
@@ -140,6 +148,12 @@ export default async function posts(t) {
   await t.see(null, 'app.bsky.feed.getQuotes', { uri: pictures.uri }, 'who quoted a post', (it) => {
     deepEqual(it.posts.map((post) => post.uri), [quote.uri])
     equal(it.posts[0].author.did, ben.did)
+  })
+  const more = []
+  for (const who of [cyd, ann]) more.push(await who.quote(pictures, `${who.name} quotes it too`))
+  await t.settle()
+  await t.walk(null, 'app.bsky.feed.getQuotes', { uri: pictures.uri, limit: 2 }, 'posts', 'quotes, newest first, two at a time', (all) => {
+    deepEqual(all.map((post) => post.uri), [more[1].uri, more[0].uri, quote.uri])
   })
   await t.see(null, 'app.bsky.feed.getQuotes', { uri: rich.uri }, 'a quote beside media is a quote', (it) => {
     deepEqual(it.posts.map((post) => post.uri), [both.uri])

@@ -25,6 +25,7 @@ export default async function profiles(t) {
     status: 'app.bsky.actor.status#live', durationMinutes: 90, createdAt: new Date().toISOString(),
     embed: { $type: 'app.bsky.embed.external', external: { uri: 'https://www.twitch.tv/ben', title: 'live', description: '' } },
   })
+  await cyd.put('com.germnetwork.declaration', 'self', { version: '1.0.0', currentKey: { $bytes: 'AQID' } })
   await t.settle()
 
   const detailed = (it) => {
@@ -77,6 +78,11 @@ export default async function profiles(t) {
       equal(all[0].followersCount, 1)
     })
 
+  await t.see(cyd, 'app.bsky.actor.getProfiles', { actors: [ann.handle, ben.handle] }, 'two by handle, each with its known followers', ({ profiles: all }) => {
+    deepEqual(all.map((it) => it.did), [ann.did, ben.did])
+    deepEqual(all.map((it) => it.viewer.knownFollowers?.count ?? 0), [0, 1])
+  })
+
   await ann.profile({ displayName: 'Ann the Second', pinnedPost: two })
   await ann.delete(three)
   await cyd.pds('POST', 'com.atproto.repo.deleteRecord', {
@@ -106,6 +112,7 @@ export default async function profiles(t) {
     [ann, 'chat.bsky.actor.declaration', 'allowIncoming', 'following'],
     [ben, 'app.bsky.notification.declaration', 'allowSubscriptions', 'mutuals'],
     [ben, 'app.bsky.actor.status', 'durationMinutes', 90],
+    [cyd, 'com.germnetwork.declaration', 'version', '1.0.0'],
   ]) {
     await t.see(null, 'com.atproto.repo.getRecord', { repo: who.did, collection, rkey: 'self' }, `a record of ${collection}`, (it) => {
       equal(it.value[key], value)

@@ -89,6 +89,12 @@ export default async function suggestions(t) {
     deepEqual(await answer.json(), { version: 'e2e' })
   })
   await t.see(null, 'app.bsky.unspecced.getConfig', {}, 'what the AppView is set up for', (it) => equal(it.checkEmailConfirmed, false))
+  await t.check('/external/sitemap', 'the sitemap', async () => {
+    const answer = await fetch(`${t.parts.appview.url}/external/sitemap/users.xml.gz`)
+    equal(answer.status, 200)
+    // fetch undoes the compression by itself.
+    ok((await answer.text()).includes('<sitemapindex'))
+  })
   await t.check('/external/sitemap', 'a page of the sitemap that is not there', async () => {
     const answer = await fetch(`${t.parts.appview.url}/external/sitemap/users/1999-01-01/1.xml.gz`)
     equal(answer.status, 404)

@@ -91,6 +91,12 @@ export default async function threads(t) {
     ok(order.indexOf('c1') < order.indexOf('b1'), order.join(' '))
   })
 
+  await t.see(ann, 'app.bsky.unspecced.getPostThreadV2', { anchor: b1.uri }, 'who of those one follows likes the anchor', (it) => {
+    const anchor = it.thread.find((each) => each.depth === 0)
+    equal(anchor.value.post.viewer.knownLikers.count, 1)
+    deepEqual(anchor.value.post.viewer.knownLikers.actors.map((each) => each.did), [cyd.did])
+  })
+
   // Holes: a deleted reply hides what hangs under it, and shows as missing from below.
   await ben.delete(b2)
   await ann.delete(a2)

@@ -24,6 +24,7 @@ export default async function verification(t) {
   await t.see(ann, 'app.bsky.notification.listNotifications', {}, 'the verified hears of it', (it) => {
     const all = it.notifications.filter((each) => each.reason === 'verified')
     deepEqual(all.map((each) => each.author.did).sort(), [ben.did, paper.did].sort())
+    deepEqual(all.map((each) => [each.record.subject, each.record.displayName]), [[ann.did, 'Ann'], [ann.did, 'Ann']])
   })
 
   await ann.profile({ displayName: 'Somebody Else' })

@@ -335,7 +335,7 @@ const LANGUAGES = ['en', 'eng', 'EN', 'En', 'e', 'engl', 'engli', 'english', 'en
   'en-GB-a-bbb-GB', 'en-aaa-abcde-abcde', 'en-aaa-Latn-GB-abcde-1abc-a-bb-cc-b-dd-x-e']
 const CORPORA = { datetime: DATETIMES, 'at-uri': ATURIS, did: DIDS, handle: HANDLES, nsid: NSIDS, cid: CIDS, uri: URIS, language: LANGUAGES }
 /** One text each form accepts; together they tell the form of a place. */
-const PROBES = { datetime: DATETIMES[0], 'at-uri': `at://${D}/app.bsky.graph.list/abc`, did: D, handle: HANDLES[0], nsid: 'app.bsky.feed.post', cid: linkText(LINKS.cbor), uri: 'https://almanac.example/', language: 'en' }
+const PROBES = { datetime: DATETIMES[0], 'at-uri': `at://${D}/app.bsky.graph.list/abc`, did: D, handle: 'ada.example', nsid: 'app.bsky.feed.post', cid: linkText(LINKS.cbor), uri: 'https://almanac.example/', language: 'en' }
 
 const CLUSTERS = {
   ascii: 'a', latin: 'é', cjk: '語', astral: '𐍈', emoji: '😀', family: '👩\u200d👩\u200d👧', farmer: '👩🏽\u200d🌾', flag: '🇬🇧', combined: 'e\u0301', 'newline pair': '\r\n', return: '\r', hangul: '\u1112\u1161\u11ab', devanagari: 'क्\u200dष', tamil: 'நி', keycap: '1\ufe0f\u20e3', 'tag flag': '🏴\u{e0067}\u{e0062}\u{e007f}',
@@ -388,6 +388,7 @@ const corpusUses = {}
 const spoilText = (collection, record, { steps, name }) => {
   const put = (title, value) => emitChange(`${name}: ${title}`, collection, record, steps, value)
   const fits = (value) => verdict(collection, replaced(record, steps, value)) === true
+  put('1 of ascii', 'a')
   for (const [title, cluster] of Object.entries(CLUSTERS)) {
     if (!fits('a ') && !fits('a a a')) break
     const most = largest((n) => fits(cluster.repeat(n)), 30000)
