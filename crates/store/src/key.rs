@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::Table;
 
 /// Longest key in bytes, table number included. Callers bound their atoms so that no legal key comes near it.
-pub const KEY_BYTES_MAX: usize = 4096;
+pub const KEY_BYTES_MAX: usize = 16_384;
 
 /// One row's place: the table, its partition, and the position inside the partition.
 ///
