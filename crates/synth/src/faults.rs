@@ -16,8 +16,7 @@ use gp_atproto::{
     crypto::SigningKey,
     datetime,
     frame::{IdentityMessage, Message},
-    json,
-    lexicon,
+    json, lexicon,
     verify::check_commit,
 };
 
@@ -26,7 +25,7 @@ use crate::{
     dice::{Dice, Purpose},
     history::{Stage, watch_writes},
     log::Stored,
-    network::{Network, append},
+    network::{Network, append, clock_us},
     records::{self, Block, POST, PROFILE, SELF},
     repo::Made,
     script::{Rkey, Write},
@@ -83,6 +82,23 @@ impl Network {
         })
     }
 
+    /// An account writes a record under a key of its choice, as gates need, which lie beside their post. Nothing may
+    /// stand there yet.
+    pub fn create_at(&self, uri: &str, record: &serde_json::Value) -> Result<Happened, Error> {
+        let (did, collection, rkey) = parse(uri)?;
+        let (kind, block) = encode(record)?;
+        if kind != collection {
+            return Err(Error::Record("its $type is not the collection of the URI"));
+        }
+        self.scene(did, |scene| {
+            if scene.must_hold(collection, rkey).is_ok() {
+                return Err(Error::Record("there is one at this URI already"));
+            }
+            scene.write(vec![Write::create(collection, rkey, block)]);
+            Ok(())
+        })
+    }
+
     /// An account replaces a record of its own.
     pub fn update(&self, uri: &str, record: &serde_json::Value) -> Result<Happened, Error> {
         let (did, collection, rkey) = parse(uri)?;
@@ -133,7 +149,13 @@ impl Network {
     /// refuses everything the account does for a day.
     pub fn rev_from_the_future(&self, did: &str) -> Result<Happened, Error> {
         self.scene(did, |scene| {
-            let made = scene.forge("from tomorrow", |rev| Tid::from_parts(rev.micros() + DAY_US, rev.clock_id()), None);
+            // Ahead of the network's clock and of the true one: consumers may go by either.
+            let now_us = u64::try_from(clock_us()).unwrap_or_default();
+            let made = scene.forge(
+                "from tomorrow",
+                |rev| Tid::from_parts(rev.micros().max(now_us) + DAY_US, rev.clock_id()),
+                None,
+            );
             scene.emit_forged(&made);
             scene.follow_up();
             Ok(())
@@ -352,9 +374,11 @@ impl Network {
         let actor = self.host.index_of(did).ok_or_else(|| Error::NoAccount(did.to_owned()))?;
         let mut scene = Scene::open(self, did, actor);
         if status == Some("deleted") {
-            let gone = scene.stage.model.as_ref().map(|model| {
-                model.records(did).map(|(path, _)| format!("at://{did}/{path}")).collect()
-            });
+            let gone = scene
+                .stage
+                .model
+                .as_ref()
+                .map(|model| model.records(did).map(|(path, _)| format!("at://{did}/{path}")).collect());
             scene.happened.absent = gone.unwrap_or_default();
         }
         scene.announce_account(status);
@@ -414,7 +438,11 @@ impl Network {
     }
 
     /// Damages a commit; the closure may ask whether what it has is still sound.
-    fn damage_made(&self, did: &str, damage: impl FnOnce(&mut Made, &dyn Fn(&Made) -> bool)) -> Result<Happened, Error> {
+    fn damage_made(
+        &self,
+        did: &str,
+        damage: impl FnOnce(&mut Made, &dyn Fn(&Made) -> bool),
+    ) -> Result<Happened, Error> {
         self.scene(did, |scene| {
             let write = scene.post("post that was damaged on its way");
             let mut made = scene.commit_silently(vec![write]);
@@ -522,12 +550,7 @@ impl<'n> Scene<'n> {
         self.pretend(vec![write], rev, key)
     }
 
-    fn pretend(
-        &mut self,
-        writes: Vec<Write>,
-        rev: impl FnOnce(Tid) -> Tid,
-        key: Option<&SigningKey>,
-    ) -> Made {
+    fn pretend(&mut self, writes: Vec<Write>, rev: impl FnOnce(Tid) -> Tid, key: Option<&SigningKey>) -> Made {
         let rev = rev(self.tid());
         for write in &writes {
             let uri = self.uri(write);
@@ -574,7 +597,8 @@ impl<'n> Scene<'n> {
         let seq = self.stage.script.reserve_seq();
         let (time_us, handle) = (self.stage.script.clock_us(), self.stage.script.handle_of(self.actor));
         let (did, time) = (&*self.happened.did, datetime::format_ms(time_us));
-        let frame = Message::Identity(IdentityMessage { seq, did, handle: Some(handle), time: &time, time_us }).encode();
+        let frame =
+            Message::Identity(IdentityMessage { seq, did, handle: Some(handle), time: &time, time_us }).encode();
         self.send(seq, frame.into());
     }
 
@@ -598,18 +622,25 @@ fn is_single(collection: &str) -> bool {
 }
 
 fn known_collection(name: &str) -> Result<&'static str, Error> {
-    lexicon::collections().find(|known| *known == name).ok_or(Error::Record("its collection is not one that an AppView keeps"))
+    lexicon::collections()
+        .find(|known| *known == name)
+        .ok_or(Error::Record("its collection is not one that an AppView keeps"))
 }
 
 fn encode(record: &serde_json::Value) -> Result<(&'static str, Block), Error> {
     let kind = record.get("$type").and_then(serde_json::Value::as_str).ok_or(Error::Record("it has no $type"))?;
     let collection = known_collection(kind)?;
     let block = Block::new(json::to_cbor(record).map_err(|_| Error::Record("it is not lex-JSON"))?);
-    if is_valid(collection, &block) { Ok((collection, block)) } else { Err(Error::Record("its lexicon does not allow it")) }
+    if is_valid(collection, &block) {
+        Ok((collection, block))
+    } else {
+        Err(Error::Record("its lexicon does not allow it"))
+    }
 }
 
 fn parse(uri: &str) -> Result<(&str, &'static str, Rkey), Error> {
-    let (did, collection, rkey) = aturi::AtUri::record_parts(uri).ok_or(Error::Record("its URI is not one of a record"))?;
+    let (did, collection, rkey) =
+        aturi::AtUri::record_parts(uri).ok_or(Error::Record("its URI is not one of a record"))?;
     let rkey = match Tid::parse(rkey) {
         Ok(tid) => Rkey::Tid(tid),
         Err(_) if rkey == SELF => Rkey::Word(SELF),

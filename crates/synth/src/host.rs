@@ -109,11 +109,14 @@ impl Host {
         match &event.act {
             Act::Commit { rev, writes } => self.commit(event.actor, *rev, writes).frame(seq, did, time_us),
             Act::Identity { handle } => {
-                Message::Identity(IdentityMessage { seq, did, handle: Some(handle), time: &time, time_us }).encode().into()
+                Message::Identity(IdentityMessage { seq, did, handle: Some(handle), time: &time, time_us })
+                    .encode()
+                    .into()
             }
             Act::Account { status } => {
                 self.set_status(event.actor, *status);
-                let message = AccountMessage { seq, did, active: status.is_none(), status: *status, time: &time, time_us };
+                let message =
+                    AccountMessage { seq, did, active: status.is_none(), status: *status, time: &time, time_us };
                 Message::Account(message).encode().into()
             }
             Act::Sync => {

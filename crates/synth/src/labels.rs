@@ -153,14 +153,17 @@ mod tests {
     fn frames_read_back_and_verify() {
         let key = SigningKey::from_bytes(Curve::K256, &[7; 32]).unwrap();
         let labeler = Labeler::new("did:plc:ewvi7nxzyoun6zhxrhs64oiz", key.clone(), 1);
-        let subjects: Vec<String> = (0..200).map(|n| format!("at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.post/{n}")).collect();
+        let subjects: Vec<String> =
+            (0..200).map(|n| format!("at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.post/{n}")).collect();
         let log = Log::new(None, None);
         let now_us = 1_780_000_000_000_000;
         labeler.look_at(&subjects, 3, now_us - 1_000_000_000, now_us, &log);
         let Page::Frames(frames, _) = log.after(0, 999, usize::MAX) else { panic!("no labels") };
         let (mut count, mut negated) = (0, 0);
         for frame in &frames {
-            let LabelStreamMessage::Labels(message) = LabelStreamMessage::decode(frame).unwrap() else { panic!("not labels") };
+            let LabelStreamMessage::Labels(message) = LabelStreamMessage::decode(frame).unwrap() else {
+                panic!("not labels")
+            };
             for label in message.labels {
                 let label = label.unwrap();
                 label.verify(&key.verifying_key()).unwrap();

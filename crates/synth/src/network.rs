@@ -336,7 +336,8 @@ impl Drop for Live {
     }
 }
 
-fn clock_us() -> i64 {
+/// The true time, in microseconds since the epoch.
+pub(crate) fn clock_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -49,7 +49,16 @@ impl Person {
         let curve = if dice.below(P256_ONE_IN) == 0 { Curve::P256 } else { Curve::K256 };
         let secret = dice.bytes();
         let (display_name, bio) = (text::display_name(&mut dice), text::bio(&mut dice));
-        Person { did, handle, display_name, bio, grammar: text::language(&mut dice), curve, secret, key: OnceLock::new() }
+        Person {
+            did,
+            handle,
+            display_name,
+            bio,
+            grammar: text::language(&mut dice),
+            curve,
+            secret,
+            key: OnceLock::new(),
+        }
     }
 
     /// The key with which the account began. Made on first use, since that costs as much as a signature.

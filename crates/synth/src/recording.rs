@@ -190,7 +190,8 @@ impl Recording {
     /// whole file for the account's events.
     pub async fn replay(&self, listen: SocketAddr) -> Result<Replay, Error> {
         let recording = self.clone();
-        let (log, directory) = tokio::task::spawn_blocking(move || recording.index()).await.map_err(|_| Error::History)??;
+        let (log, directory) =
+            tokio::task::spawn_blocking(move || recording.index()).await.map_err(|_| Error::History)??;
         let (served, stop) = serve(listen, Arc::new(log), Arc::new(Log::new(None, None)), Arc::new(directory)).await?;
         Ok(Replay { served, _stop: stop })
     }

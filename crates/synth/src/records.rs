@@ -226,7 +226,8 @@ pub(crate) fn video(dice: &mut Dice) -> Json {
 /// A card for a page.
 pub(crate) fn external(dice: &mut Dice) -> Json {
     let uri = text::link(dice);
-    let mut external = json!({ "title": text::title(&uri), "description": format!("On {}", dice.pick(&TOPICS)), "uri": uri });
+    let mut external =
+        json!({ "title": text::title(&uri), "description": format!("On {}", dice.pick(&TOPICS)), "uri": uri });
     if dice.chance(0.7) {
         external["thumb"] = blob(dice, "image/jpeg", 500_000);
     }
@@ -275,7 +276,8 @@ pub(crate) fn thread_gate(post: &str, allow: Option<&[Allow]>, hidden: &[String]
 }
 
 pub(crate) fn post_gate(post: &str, nobody_may_quote: bool, detached: &[String], created_at: &str) -> Block {
-    let mut record = json!({ "$type": POST_GATE, "post": post, "createdAt": created_at, "detachedEmbeddingUris": detached });
+    let mut record =
+        json!({ "$type": POST_GATE, "post": post, "createdAt": created_at, "detachedEmbeddingUris": detached });
     if nobody_may_quote {
         record["embeddingRules"] = json!([{ "$type": "app.bsky.feed.postgate#disableRule" }]);
     }
@@ -520,7 +522,9 @@ mod tests {
             }
             valid(BLOCK, &edge(BLOCK, &person.did, None, &created_at));
             let media = [images(&mut dice), gallery(&mut dice), video(&mut dice), external(&mut dice)];
-            for embed in media.into_iter().flat_map(|it| [it.clone(), quote_with_media(&strong, it)]).chain([quote(&strong)]) {
+            for embed in
+                media.into_iter().flat_map(|it| [it.clone(), quote_with_media(&strong, it)]).chain([quote(&strong)])
+            {
                 let mut writing = text::post(&mut dice, text::language(&mut Dice::new(1, Purpose::Script)));
                 writing.mention(&person.handle, &person.did);
                 let parts = PostParts {
@@ -536,7 +540,13 @@ mod tests {
             valid(LIST, &list(&mut dice, ListPurpose::Reference, &created_at));
             valid(STATUS, &status(&mut dice, &created_at));
         }
-        let rules = [Allow::Mentioned, Allow::Followers, Allow::Followed, Allow::List(strong.uri.clone()), Allow::FromTheFuture];
+        let rules = [
+            Allow::Mentioned,
+            Allow::Followers,
+            Allow::Followed,
+            Allow::List(strong.uri.clone()),
+            Allow::FromTheFuture,
+        ];
         valid(THREAD_GATE, &thread_gate(&strong.uri, Some(&rules), std::slice::from_ref(&strong.uri), &now));
         valid(THREAD_GATE, &thread_gate(&strong.uri, None, &[], &now));
         valid(POST_GATE, &post_gate(&strong.uri, true, std::slice::from_ref(&strong.uri), &now));

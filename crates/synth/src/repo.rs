@@ -65,7 +65,14 @@ impl Repo {
     ///
     /// Several operations on one key are let through as real hosts do: each reports the record that stood before the
     /// commit, and only the last version travels.
-    pub(crate) fn commit(&mut self, did: &str, key: &SigningKey, rev: Tid, writes: &[Write], keep_blocks: bool) -> Made {
+    pub(crate) fn commit(
+        &mut self,
+        did: &str,
+        key: &SigningKey,
+        rev: Tid,
+        writes: &[Write],
+        keep_blocks: bool,
+    ) -> Made {
         let mut before: BTreeMap<String, Option<Cid>> = BTreeMap::new();
         let mut ops = Vec::with_capacity(writes.len());
         for write in writes {
@@ -85,7 +92,8 @@ impl Repo {
         let mut records: Vec<(Cid, Bytes)> = Vec::with_capacity(ops.len());
         for (op, write) in ops.iter().zip(writes) {
             let Some(block) = &write.block else { continue };
-            if self.tree.get(op.path.as_bytes()) == Some(block.cid) && !records.iter().any(|(cid, _)| *cid == block.cid) {
+            if self.tree.get(op.path.as_bytes()) == Some(block.cid) && !records.iter().any(|(cid, _)| *cid == block.cid)
+            {
                 records.push((block.cid, block.bytes.clone()));
             }
         }
@@ -133,7 +141,8 @@ impl Repo {
     pub(crate) fn restore(blocks: BTreeMap<Box<str>, Bytes>, commit_block: Vec<u8>) -> Option<Repo> {
         let commit = Commit::decode(&commit_block).ok()?;
         let state = RepoState { rev: commit.rev, commit: Cid::for_dag_cbor(&commit_block), data: commit.data };
-        let tree = Tree::from_sorted(blocks.iter().map(|(path, bytes)| (path.as_bytes(), Cid::for_dag_cbor(bytes)))).ok()?;
+        let tree =
+            Tree::from_sorted(blocks.iter().map(|(path, bytes)| (path.as_bytes(), Cid::for_dag_cbor(bytes)))).ok()?;
         (tree.root() == state.data).then_some(Repo { tree, blocks, head: Some(Head { state, block: commit_block }) })
     }
 }

@@ -82,7 +82,11 @@ async fn answer(served: Arc<Served>, request: Request<Incoming>, stop: Cancellat
         return json_answer(status, &json!({ "error": "InternalServerError", "message": "asked to fail" }));
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return refused(StatusCode::METHOD_NOT_ALLOWED, "InvalidRequest", "this network is written to from the inside only");
+        return refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "InvalidRequest",
+            "this network is written to from the inside only",
+        );
     }
     match path.as_str() {
         "/xrpc/com.atproto.sync.subscribeRepos" => {
@@ -118,11 +122,12 @@ fn subscribe(served: Arc<Served>, log: SharedLog, mut request: Request<Incoming>
     if !header("upgrade").eq_ignore_ascii_case("websocket") || key.is_empty() {
         return refused(StatusCode::UPGRADE_REQUIRED, "InvalidRequest", "this is a WebSocket");
     }
-    let cursor = match parameter(&request, "cursor").filter(|cursor| !cursor.is_empty()).map(|cursor| cursor.parse::<i64>()) {
-        None => None,
-        Some(Ok(cursor)) => Some(cursor),
-        Some(Err(_)) => return refused(StatusCode::BAD_REQUEST, "InvalidRequest", "the cursor is not a number"),
-    };
+    let cursor =
+        match parameter(&request, "cursor").filter(|cursor| !cursor.is_empty()).map(|cursor| cursor.parse::<i64>()) {
+            None => None,
+            Some(Ok(cursor)) => Some(cursor),
+            Some(Err(_)) => return refused(StatusCode::BAD_REQUEST, "InvalidRequest", "the cursor is not a number"),
+        };
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
@@ -152,9 +157,10 @@ fn query(served: &Served, method: &str, request: &Request<Incoming>) -> Answer {
                 None => refused(StatusCode::BAD_REQUEST, "HandleNotFound", "nobody has this handle"),
             }
         }
-        "com.atproto.server.describeServer" => {
-            json_answer(StatusCode::OK, &json!({ "did": "did:web:host.demo.test", "availableUserDomains": [format!(".{HANDLE_DOMAIN}")] }))
-        }
+        "com.atproto.server.describeServer" => json_answer(
+            StatusCode::OK,
+            &json!({ "did": "did:web:host.demo.test", "availableUserDomains": [format!(".{HANDLE_DOMAIN}")] }),
+        ),
         "com.atproto.sync.listRepos" => list_repos(served, request),
         "com.atproto.sync.getRepo" | "com.atproto.sync.getLatestCommit" | "com.atproto.sync.getRepoStatus" => {
             let did = parameter(request, "did").unwrap_or_default();
@@ -249,9 +255,7 @@ fn did_document(served: &Served, did: &str) -> Answer {
 /// The DID document of an account on the host at `endpoint`.
 pub(crate) fn document(facts: &AccountFacts, endpoint: &str) -> Json {
     let did = &facts.did;
-    let method = |id: &str, key: &str| {
-        json!({ "id": format!("{did}{id}"), "type": "Multikey", "controller": did, "publicKeyMultibase": key })
-    };
+    let method = |id: &str, key: &str| json!({ "id": format!("{did}{id}"), "type": "Multikey", "controller": did, "publicKeyMultibase": key });
     let mut methods = vec![method("#atproto", &facts.signing_key)];
     let mut services =
         vec![json!({ "id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": endpoint })];

@@ -24,7 +24,8 @@ impl Model {
         if self.post_flags(parent).invalid_reply_root {
             return true;
         }
-        let parents_root = cbor::decode(&record.bytes).ok().and_then(|value| reply(&value).map(|(root, _)| root.to_owned()));
+        let parents_root =
+            cbor::decode(&record.bytes).ok().and_then(|value| reply(&value).map(|(root, _)| root.to_owned()));
         match (root == parent, parents_root) {
             (true, parents_root) => parents_root.is_some(),
             (false, parents_root) => parents_root.as_deref() != Some(root),

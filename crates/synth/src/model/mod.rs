@@ -18,7 +18,8 @@ use gp_atproto::{Cid, Value, aturi, cbor, lexicon};
 
 use crate::{
     records::{
-        BLOCK, FOLLOW, LIKE, LIST_BLOCK, LIST_ITEM, OPT_OUT, POST, POST_GATE, PROFILE, REPOST, SELF, THREAD_GATE, VERIFICATION,
+        BLOCK, FOLLOW, LIKE, LIST_BLOCK, LIST_ITEM, OPT_OUT, POST, POST_GATE, PROFILE, REPOST, SELF, THREAD_GATE,
+        VERIFICATION,
     },
     script::Action,
 };
@@ -214,7 +215,9 @@ impl Model {
         if collection == VERIFICATION && !with_account {
             let did = self.accounts[account as usize].did.clone();
             let uri = format!("at://{did}/{path}");
-            if let Some(subject) = cbor::decode(&old.bytes).ok().and_then(|value| value.get("subject").and_then(Value::as_str)) {
+            if let Some(subject) =
+                cbor::decode(&old.bytes).ok().and_then(|value| value.get("subject").and_then(Value::as_str))
+            {
                 self.notices.add(&uri, &did, subject, Reason::Unverified, None);
             }
         }
@@ -397,7 +400,9 @@ impl Model {
 
     /// Collection/rkey and CID of every record of an account that stands, in ascending order.
     pub fn records(&self, did: &str) -> impl Iterator<Item = (&str, &Cid)> {
-        self.account(did).into_iter().flat_map(|account| account.records.iter().map(|(path, record)| (&**path, &record.cid)))
+        self.account(did)
+            .into_iter()
+            .flat_map(|account| account.records.iter().map(|(path, record)| (&**path, &record.cid)))
     }
 
     /// The number of records that stand in the whole network.

@@ -77,7 +77,8 @@ impl Notices {
     /// Tells `recipient`, unless it has been told of the same record for the same reason, or is no account.
     pub(super) fn add(&mut self, record: &str, author: &str, recipient: &str, reason: Reason, subject: Option<&str>) {
         // Nobody is told of what they did themselves, save for verifying and joining.
-        let own = author == recipient && !matches!(reason, Reason::Verified | Reason::Unverified | Reason::StarterPackJoined);
+        let own =
+            author == recipient && !matches!(reason, Reason::Verified | Reason::Unverified | Reason::StarterPackJoined);
         if own || !recipient.starts_with("did:") {
             return;
         }
@@ -93,7 +94,14 @@ impl Notices {
         });
     }
 
-    pub(super) fn of_relation(&mut self, record: &str, author: &str, relation: Relation, subject: &str, value: &Value<'_>) {
+    pub(super) fn of_relation(
+        &mut self,
+        record: &str,
+        author: &str,
+        relation: Relation,
+        subject: &str,
+        value: &Value<'_>,
+    ) {
         let (direct, through) = match relation {
             Relation::Like => (Reason::Like, Reason::LikeViaRepost),
             Relation::Repost => (Reason::Repost, Reason::RepostViaRepost),

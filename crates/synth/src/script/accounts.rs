@@ -96,7 +96,11 @@ impl Script {
         let member = &mut self.members[actor as usize];
         let (edition, joined_via) = (member.profile_editions, member.joined_via.clone());
         member.profile_editions += 1;
-        let newest = self.members[actor as usize].posts.last().copied().filter(|post| edition > 0 && self.posts[*post as usize].alive);
+        let newest = self.members[actor as usize]
+            .posts
+            .last()
+            .copied()
+            .filter(|post| edition > 0 && self.posts[*post as usize].alive);
         let pinned = newest.map(|post| self.strong_post(post));
         let block = records::profile(
             &mut self.dice,

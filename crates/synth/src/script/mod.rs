@@ -66,11 +66,18 @@ pub(crate) struct Event {
 #[derive(Debug)]
 pub(crate) enum Act {
     /// The first commit of an account has no predecessor; the repo knows.
-    Commit { rev: Tid, writes: Vec<Write> },
+    Commit {
+        rev: Tid,
+        writes: Vec<Write>,
+    },
     /// From now on the directory names this handle.
-    Identity { handle: String },
+    Identity {
+        handle: String,
+    },
     /// `None` is an account in good standing.
-    Account { status: Option<&'static str> },
+    Account {
+        status: Option<&'static str>,
+    },
     Sync,
 }
 

@@ -68,7 +68,13 @@ impl Script {
     }
 
     /// Puts a post together and enters it into the books. `mention` names somebody in the text.
-    pub(super) fn post_write(&mut self, actor: u32, place: Place, embed: Option<Json>, mention: Option<u32>) -> (Write, u32) {
+    pub(super) fn post_write(
+        &mut self,
+        actor: u32,
+        place: Place,
+        embed: Option<Json>,
+        mention: Option<u32>,
+    ) -> (Write, u32) {
         let is_reply = !matches!(place, Place::Root);
         let mut writing = self.writing(actor, is_reply);
         let mention = mention.or_else(|| (self.dice.below(100) < 4).then(|| self.somebody_popular()));
@@ -159,7 +165,9 @@ impl Script {
         let known = match rule {
             Some(Allow::Followers) => self.members[owner as usize].followers.front().copied(),
             Some(Allow::Followed) => self.members[owner as usize].following.first().copied(),
-            Some(Allow::List(_)) => self.gate_list.and_then(|list| self.lists[list].items.first().map(|(_, subject)| *subject)),
+            Some(Allow::List(_)) => {
+                self.gate_list.and_then(|list| self.lists[list].items.first().map(|(_, subject)| *subject))
+            }
             _ => None,
         };
         let replier = match known {
@@ -281,7 +289,8 @@ impl Script {
         let gate = self.dice.below(self.gates.len());
         let root = self.gates[gate].post;
         let owner = self.posts[root as usize].author;
-        let reply = self.posts.iter().position(|it| it.root == root && it.parent != NONE && it.author != owner && it.alive);
+        let reply =
+            self.posts.iter().position(|it| it.root == root && it.parent != NONE && it.author != owner && it.alive);
         let Some(reply) = reply.filter(|_| self.is_active(owner)) else { return };
         let hidden = self.strong_post(reply as u32).uri;
         if self.gates[gate].hidden.contains(&hidden) {
@@ -328,7 +337,8 @@ impl Script {
     fn long_thread_is_behind(&self, progress: f64) -> bool {
         self.long_thread.as_ref().is_some_and(|thread| {
             let due = (progress - LONG_THREAD_FROM) / (LONG_THREAD_BY - LONG_THREAD_FROM);
-            (thread.posts.len() as f64) < 1.0 + due.min(1.0) * thread.target as f64 && thread.posts.len() <= thread.target
+            (thread.posts.len() as f64) < 1.0 + due.min(1.0) * thread.target as f64
+                && thread.posts.len() <= thread.target
         })
     }
 

@@ -3,7 +3,8 @@
 use super::{HUB, NONE, READER, Remembered, Rkey, Script, Standing, Write, pair, remember};
 use crate::records::{self, BLOCK, FOLLOW, LIKE, POST, REPOST, Strong};
 
-/// Of a thousand relations: likes, follows, reposts; the rest are blocks.
+/// Of a thousand relations: likes, follows, reposts; the rest are blocks. Accounts that join follow people too, so
+/// follows stop at their share.
 const LIKES: usize = 660;
 const FOLLOWS: usize = 250;
 const REPOSTS: usize = 70;
@@ -31,7 +32,8 @@ impl Script {
 
     fn one_relation(&mut self, actor: u32, writes: &mut Vec<Write>) {
         let draw = self.dice.below(1000);
-        if draw < LIKES {
+        let enough_follows = self.tally.follows * 1000 > self.tally.relations * FOLLOWS as u64;
+        if draw < LIKES || (draw < LIKES + FOLLOWS && enough_follows) {
             if self.dice.below(1000) < LIKED_TWICE && writes.is_empty() {
                 self.like_twice(actor, writes);
             } else {
@@ -118,7 +120,9 @@ impl Script {
     /// lets both stand.
     pub(super) fn like_twice(&mut self, actor: u32, writes: &mut Vec<Write>) {
         let posts = &self.posts;
-        let Some(at) = self.likes.iter().rposition(|it| it.actor == actor && posts[it.subject as usize].alive) else { return };
+        let Some(at) = self.likes.iter().rposition(|it| it.actor == actor && posts[it.subject as usize].alive) else {
+            return;
+        };
         let old = self.likes[at];
         if self.dice.chance(0.5) {
             writes.push(Write::delete(LIKE, Rkey::Tid(old.tid)));
@@ -213,7 +217,9 @@ impl Script {
         let at = self.dice.below(memory.len());
         let it = memory[at];
         let both = pair(it.actor, it.subject);
-        if self.members[it.actor as usize].standing != Standing::Active || (collection == FOLLOW && self.judged.contains(&both)) {
+        if self.members[it.actor as usize].standing != Standing::Active
+            || (collection == FOLLOW && self.judged.contains(&both))
+        {
             return false;
         }
         memory.swap_remove(at);

@@ -2,9 +2,9 @@
 
 use super::{FEEDS, KEEPER, LABELER, List, Pack, Rkey, Script, VERIFIER, Write};
 use crate::records::{
-    self, CHAT_DECLARATION, DOCUMENT, GENERATOR, GERM_DECLARATION, LABELER as LABELER_SERVICE, LIST, LIST_BLOCK, LIST_ITEM,
-    ListPurpose, NOTIFICATION_DECLARATION, OPT_OUT, POST, PROFILE, PUBLICATION, SELF, STARTER_PACK, STATUS, Strong, UNKNOWN,
-    VERIFICATION,
+    self, CHAT_DECLARATION, DOCUMENT, GENERATOR, GERM_DECLARATION, LABELER as LABELER_SERVICE, LIST, LIST_BLOCK,
+    LIST_ITEM, ListPurpose, NOTIFICATION_DECLARATION, OPT_OUT, POST, PROFILE, PUBLICATION, SELF, STARTER_PACK, STATUS,
+    Strong, UNKNOWN, VERIFICATION,
 };
 
 /// Most members that a list is begun with.
@@ -233,8 +233,10 @@ impl Script {
             return self.commit(actor, vec![Write::update(NOTIFICATION_DECLARATION, rkey, notifications)]);
         }
         let chat = records::chat_declaration(&mut self.dice);
-        let mut writes =
-            vec![Write::create(NOTIFICATION_DECLARATION, rkey, notifications), Write::create(CHAT_DECLARATION, rkey, chat)];
+        let mut writes = vec![
+            Write::create(NOTIFICATION_DECLARATION, rkey, notifications),
+            Write::create(CHAT_DECLARATION, rkey, chat),
+        ];
         if self.dice.chance(0.2) {
             let germ = records::germ_declaration(&mut self.dice);
             writes.push(Write::create(GERM_DECLARATION, rkey, germ));

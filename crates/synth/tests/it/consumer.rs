@@ -85,12 +85,10 @@ impl Consumer {
                     let path = format!("{}/{}", op.collection, op.rkey);
                     match (op.action, op.cid, op.record) {
                         (Action::Delete, ..) => drop(known.records.remove(&path)),
-                        (_, Some(cid), Some(record)) => {
-                            if is_kept(op.collection, record) {
-                                known.records.insert(path, cid);
-                            }
+                        (_, Some(cid), Some(record)) if is_kept(op.collection, record) => {
+                            known.records.insert(path, cid);
                         }
-                        _ => {} // overwritten in the same commit
+                        _ => {} // not kept, or overwritten in the same commit
                     }
                 }
             }

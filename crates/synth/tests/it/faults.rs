@@ -2,7 +2,7 @@
 
 use groundplane_synth::{Happened, Network};
 
-use crate::{NOW_US, consumer::Consumer, start, tiny};
+use crate::{NOW_US, consumer::Consumer, start, tiny, victims};
 
 struct Case {
     network: Network,
@@ -27,9 +27,13 @@ impl Case {
         let newly_refused = self.consumer.refused.len() as u64 - refused;
         assert_eq!(newly_refused, happened.refused_events, "{name}: {:?}", self.consumer.refused.last());
         assert_eq!(self.consumer.resyncs > resyncs, happened.needs_resync, "{name}");
-        assert!(!happened.present.is_empty() || !happened.absent.is_empty() || !happened.handles.is_empty(), "{name}: says something");
+        assert!(
+            !happened.present.is_empty() || !happened.absent.is_empty() || !happened.handles.is_empty(),
+            "{name}: says something"
+        );
         let records = &self.consumer.repos[&happened.did].records;
-        let path = |uri: &str| uri.split_once("/app.").map_or_else(|| panic!("{uri}"), |(_, rest)| format!("app.{rest}"));
+        let path =
+            |uri: &str| uri.split_once("/app.").map_or_else(|| panic!("{uri}"), |(_, rest)| format!("app.{rest}"));
         for (uri, cid) in &happened.present {
             assert_eq!(records.get(&path(uri)), Some(cid), "{name}: {uri} shows");
         }
@@ -96,7 +100,7 @@ async fn what_was_deleted_is_not_brought_back_by_a_replay() {
     let did = case.network.victim(1);
     let post = case.network.post(&did, "soon gone").unwrap().present[0].0.clone();
     let deleted = case.network.delete(&post).unwrap();
-    assert_eq!(deleted.absent, [post.clone()]);
+    assert_eq!(deleted.absent, std::slice::from_ref(&post));
     case.copes("delete", deleted);
     let mut replayed = case.network.replay_old_events(&did, 6).unwrap();
     assert!(replayed.refused_events >= 4);
@@ -131,8 +135,7 @@ async fn statuses_come_and_go_and_deletion_erases() {
 #[tokio::test(flavor = "multi_thread")]
 async fn handles_change_and_are_fought_over() {
     let mut case = Case::new(34).await;
-    let (winner, loser) = (case.network.victim(1), case.network.victim(2));
-    assert_ne!(winner, loser);
+    let [winner, loser] = victims(&case.network);
     let changed = case.network.change_handle(&loser, "coveted.demo.test").unwrap();
     assert_eq!(changed.handles, [(loser.clone(), Some("coveted.demo.test".to_owned()))]);
     case.copes("change of handle", changed);

@@ -138,8 +138,8 @@ async fn proportions_are_those_of_the_real_network() {
     let share = |part: u64| part as f64 / stats.written.records as f64;
     assert_eq!(stats.accounts, 1_000);
     assert!((0.86..0.90).contains(&share(stats.written.relations)), "{stats:?}");
-    assert!((0.45..0.70).contains(&share(stats.written.likes)), "{stats:?}");
-    assert!((0.15..0.35).contains(&share(stats.written.follows)), "{stats:?}");
+    assert!((0.50..0.70).contains(&share(stats.written.likes)), "{stats:?}");
+    assert!((0.15..0.28).contains(&share(stats.written.follows)), "{stats:?}");
     let ops = stats.written.records + stats.written.updates + stats.written.deletes;
     assert!((1.2..1.8).contains(&(ops as f64 / stats.written.commits as f64)), "{stats:?}");
 
@@ -153,7 +153,7 @@ async fn proportions_are_those_of_the_real_network() {
             let mut followers: Vec<u64> = model.dids().map(|did| model.counts(did).followers).collect();
             followers.sort_unstable();
             assert!(followers[500] <= 8 && followers[990] >= 20, "a long tail: {} {}", followers[500], followers[990]);
-            let replies = (0..).take_while(|_| false).count() as u64 + model.counts(&picks.long_thread_uri).replies;
+            let replies = model.counts(&picks.long_thread_uri).replies;
             assert!(replies >= 40, "half of the long thread answers its root: {replies}");
             assert!(model.counts(&picks.starter_pack_uri).joins > 5);
             assert!(model.counts(&picks.generator_uri).likes > 5);

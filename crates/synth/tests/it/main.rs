@@ -21,3 +21,18 @@ fn tiny(seed: u64) -> Spec {
 async fn start(spec: Spec) -> Network {
     Network::start(spec).await.unwrap()
 }
+
+/// Ordinary accounts in good standing, all different.
+fn victims<const N: usize>(network: &Network) -> [String; N] {
+    let mut found: Vec<String> = Vec::new();
+    for number in 0.. {
+        let victim = network.victim(number);
+        if !found.contains(&victim) {
+            found.push(victim);
+        }
+        if found.len() == N {
+            break;
+        }
+    }
+    found.try_into().unwrap()
+}

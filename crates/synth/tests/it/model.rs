@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use gp_atproto::{Value, cbor};
 use groundplane_synth::{Model, Reason, Relation, Size, Spec};
 
-use crate::{NOW_US, start, tiny};
+use crate::{NOW_US, start, tiny, victims};
 
 /// Author, collection and decoded record of everything that stands, for `count` to look at.
 fn each_record(model: &Model, mut count: impl FnMut(&str, &str, &str, &Value<'_>)) {
@@ -34,8 +34,11 @@ async fn counts_are_what_the_standing_records_add_up_to() {
     network
         .model(|model| {
             let mut pairs: BTreeMap<(&str, String), BTreeSet<String>> = BTreeMap::new();
-            let (mut follows, mut posts, mut replies): (HashMap<String, BTreeSet<String>>, HashMap<_, u64>, HashMap<_, u64>) =
-                Default::default();
+            let (mut follows, mut posts, mut replies): (
+                HashMap<String, BTreeSet<String>>,
+                HashMap<_, u64>,
+                HashMap<_, u64>,
+            ) = Default::default();
             let (mut joins, mut duplicates, mut forbidden, mut astray) = (HashMap::<String, u64>::new(), 0, 0, 0);
             let mut quotes: HashMap<String, u64> = HashMap::new();
             each_record(model, |did, uri, collection, value| {
@@ -56,10 +59,13 @@ async fn counts_are_what_the_standing_records_add_up_to() {
                         let flags = model.post_flags(uri);
                         forbidden += usize::from(flags.violates_thread_gate);
                         astray += usize::from(flags.invalid_reply_root);
-                        if let Some(parent) = text(value, &["reply", "parent", "uri"]).filter(|_| !flags.violates_thread_gate) {
+                        if let Some(parent) =
+                            text(value, &["reply", "parent", "uri"]).filter(|_| !flags.violates_thread_gate)
+                        {
                             *replies.entry(parent).or_default() += 1;
                         }
-                        let quoted = text(value, &["embed", "record", "uri"]).or(text(value, &["embed", "record", "record", "uri"]));
+                        let quoted = text(value, &["embed", "record", "uri"])
+                            .or(text(value, &["embed", "record", "record", "uri"]));
                         if let Some(quoted) = quoted.filter(|quoted| quoted.contains("/app.bsky.feed.post/")) {
                             *quotes.entry(quoted).or_default() += 1;
                         }
@@ -121,12 +127,25 @@ async fn notices_tell_of_records_that_stand() {
                     let stands = model.record(&notice.record_uri).is_some();
                     assert!(stands || matches!(notice.reason, Reason::Unverified | Reason::Verified), "{notice:?}");
                     if !matches!(notice.reason, Reason::Verified | Reason::StarterPackJoined) {
-                        assert!(!notice.record_uri.starts_with(&format!("at://{did}/")), "not of one's own: {notice:?}");
+                        assert!(
+                            !notice.record_uri.starts_with(&format!("at://{did}/")),
+                            "not of one's own: {notice:?}"
+                        );
                     }
                     reasons.insert(notice.reason.as_str());
                 }
             }
-            for reason in ["like", "repost", "follow", "reply", "quote", "mention", "verified", "starterpack-joined", "like-via-repost"] {
+            for reason in [
+                "like",
+                "repost",
+                "follow",
+                "reply",
+                "quote",
+                "mention",
+                "verified",
+                "starterpack-joined",
+                "like-via-repost",
+            ] {
                 assert!(reasons.contains(reason), "{reason} in {reasons:?}");
             }
         })
@@ -137,30 +156,31 @@ async fn notices_tell_of_records_that_stand() {
 async fn small_stories_come_out_as_they_should() {
     use serde_json::json;
     let network = start(tiny(22)).await;
-    let (alice, bob, carol) = (network.victim(1), network.victim(2), network.victim(7));
-    assert!(alice != bob && bob != carol && alice != carol);
+    let [alice, bob, carol] = victims(&network);
     let now = "2026-06-01T00:00:00.000Z";
     let made = |happened: groundplane_synth::Happened| happened.present[0].clone();
 
     let (post, cid) = made(network.post(&alice, "a post").unwrap());
-    let like = json!({ "$type": "app.bsky.feed.like", "subject": { "uri": post, "cid": cid.to_string() }, "createdAt": now });
+    let like =
+        json!({ "$type": "app.bsky.feed.like", "subject": { "uri": post, "cid": cid.to_string() }, "createdAt": now });
     let (first, _) = made(network.create(&bob, &like).unwrap());
     let (second, _) = made(network.create(&bob, &like).unwrap());
     let likes = || network.model(|model| model.counts(&post).likes).unwrap();
     let standing = || network.model(|model| model.standing(Relation::Like, &bob, &post)).unwrap();
-    let told = |did: &str| network.model(|model| model.notices(did).into_iter().filter(|it| it.subject_uri.as_deref() == Some(&post)).count()).unwrap();
+    let told = |did: &str| {
+        network
+            .model(|model| model.notices(did).into_iter().filter(|it| it.subject_uri.as_deref() == Some(&post)).count())
+            .unwrap()
+    };
     assert_eq!((likes(), standing(), told(&alice)), (1, Some(first.clone()), 1));
     network.delete(&first).unwrap();
     assert_eq!((likes(), standing(), told(&alice)), (1, Some(second.clone()), 1));
     network.delete(&second).unwrap();
     assert_eq!((likes(), standing(), told(&alice)), (0, None, 0));
 
-    // A gate beside the post lets nobody in; the owner may always reply.
-    let rkey = post.rsplit('/').next().unwrap();
-    let (gated, gated_cid) = (post.clone(), cid);
+    let strong = json!({ "uri": post, "cid": cid.to_string() });
     let reply = json!({
-        "$type": "app.bsky.feed.post", "text": "me too", "createdAt": now,
-        "reply": { "root": { "uri": gated, "cid": gated_cid.to_string() }, "parent": { "uri": gated, "cid": gated_cid.to_string() } },
+        "$type": "app.bsky.feed.post", "text": "me too", "createdAt": now, "reply": { "root": strong, "parent": strong },
     });
     let replies = || network.model(|model| model.counts(&post).replies).unwrap();
     let (before, _) = made(network.create(&carol, &reply).unwrap());
@@ -169,18 +189,79 @@ async fn small_stories_come_out_as_they_should() {
     assert_eq!((replies(), told(&alice)), (0, 0));
     let quote = json!({
         "$type": "app.bsky.feed.post", "text": "look", "createdAt": now,
-        "embed": { "$type": "app.bsky.embed.record", "record": { "uri": post, "cid": cid.to_string() } },
+        "embed": { "$type": "app.bsky.embed.record", "record": strong },
     });
     network.create(&carol, &quote).unwrap();
     assert_eq!(network.model(|model| model.counts(&post).quotes), Some(1));
     network.delete(&post).unwrap();
     assert_eq!(network.model(|model| model.counts(&post).quotes), Some(0));
-    assert!(!rkey.is_empty());
 
     // An account that goes takes back what it did.
     let follow = json!({ "$type": "app.bsky.graph.follow", "subject": alice, "createdAt": now });
     network.create(&carol, &follow).ok();
     let followers = network.model(|model| model.counts(&alice).followers).unwrap();
     network.set_status(&carol, Some("deleted")).unwrap();
-    assert_eq!(network.model(|model| (model.counts(&alice).followers, model.records(&carol).count())), Some((followers - 1, 0)));
+    assert_eq!(
+        network.model(|model| (model.counts(&alice).followers, model.records(&carol).count())),
+        Some((followers - 1, 0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_let_in_whom_they_name() {
+    use serde_json::json;
+    let network = start(tiny(23)).await;
+    let [owner, friend, fan, other] = victims(&network);
+    let now = "2026-06-01T00:00:00.000Z";
+    // Whatever stands between them from the history goes, but for what this is about.
+    for (from, to) in
+        [(&owner, &friend), (&owner, &fan), (&owner, &other), (&friend, &owner), (&fan, &owner), (&other, &owner)]
+    {
+        while let Some(follow) = network.model(|model| model.standing(Relation::Follow, from, to)).unwrap() {
+            network.delete(&follow).unwrap();
+        }
+    }
+    let follow = |from: &str, to: &str| {
+        network.create(from, &json!({ "$type": "app.bsky.graph.follow", "subject": to, "createdAt": now })).unwrap();
+    };
+    follow(&owner, &friend);
+    follow(&fan, &owner);
+    let rule = |name: &str| json!({ "$type": format!("app.bsky.feed.threadgate#{name}Rule") });
+    let cases = [
+        (None, [true, true, true]),
+        (Some(json!([])), [false, false, false]),
+        (Some(json!([rule("following")])), [true, false, false]),
+        (Some(json!([rule("follower")])), [false, true, false]),
+        (Some(json!([rule("following"), rule("follower")])), [true, true, false]),
+        (Some(json!([rule("mention")])), [false, false, true]),
+        (Some(json!([rule("moonPhase")])), [false, false, false]),
+    ];
+    for (allow, expected) in cases {
+        let facet = json!({
+            "index": { "byteStart": 0, "byteEnd": 5 },
+            "features": [{ "$type": "app.bsky.richtext.facet#mention", "did": other }],
+        });
+        let post = json!({ "$type": "app.bsky.feed.post", "text": "@other", "facets": [facet], "createdAt": now });
+        let (root, cid) = network.create(&owner, &post).unwrap().present[0].clone();
+        let gate_uri = root.replace(".post/", ".threadgate/");
+        let mut gate = json!({ "$type": "app.bsky.feed.threadgate", "post": root, "createdAt": now });
+        if let Some(allow) = &allow {
+            gate["allow"] = allow.clone();
+        }
+        network.create_at(&gate_uri, &gate).unwrap();
+        assert!(network.create_at(&gate_uri, &gate).is_err(), "nothing may stand there");
+        let strong = json!({ "uri": root, "cid": cid.to_string() });
+        let reply = json!({
+            "$type": "app.bsky.feed.post", "text": "hello", "createdAt": now, "reply": { "root": strong, "parent": strong },
+        });
+        let mut let_in = Vec::new();
+        for did in [&friend, &fan, &other] {
+            let (uri, _) = network.create(did, &reply).unwrap().present[0].clone();
+            let_in.push(!network.model(|model| model.post_flags(&uri)).unwrap().violates_thread_gate);
+        }
+        assert_eq!(let_in, expected, "{allow:?}");
+        network.create(&owner, &reply).unwrap();
+        let counted = 1 + expected.iter().filter(|it| **it).count() as u64;
+        assert_eq!(network.model(|model| model.counts(&root).replies), Some(counted), "{allow:?}");
+    }
 }

@@ -21,11 +21,16 @@ async fn speed_of_writing_a_history() {
         let (seconds, stats) = (begun.elapsed().as_secs_f64(), network.stats());
         let bytes: usize = network.frames().iter().map(|(_, frame)| frame.len()).sum();
         let (commits, records) = (stats.written.commits as f64 / seconds, stats.written.records as f64 / seconds);
-        writeln!(out, "{name}: {seconds:.2} s, {commits:.0} commits/s, {records:.0} records/s, {bytes} bytes, {stats:?}").unwrap();
+        writeln!(
+            out,
+            "{name}: {seconds:.2} s, {commits:.0} commits/s, {records:.0} records/s, {bytes} bytes, {stats:?}"
+        )
+        .unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
     let begun = Instant::now();
-    let recording = Recording::write(&Spec { ops_per_commit: 4.0, ..Spec::new(Size::Demo, 1, NOW_US) }, folder.path()).unwrap();
+    let recording =
+        Recording::write(&Spec { ops_per_commit: 4.0, ..Spec::new(Size::Demo, 1, NOW_US) }, folder.path()).unwrap();
     let seconds = begun.elapsed().as_secs_f64();
     writeln!(out, "recording: {seconds:.2} s, {:.0} operations/s", recording.operations() as f64 / seconds).unwrap();
     assert!(recording.operations() as f64 / seconds > 2_000.0);

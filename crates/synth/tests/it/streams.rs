@@ -85,8 +85,11 @@ async fn cursors() {
     assert_eq!(Client::new(&network, &format!("?cursor={middle}")).await.seq().await, seqs[seqs.len() / 2 + 1]);
     assert_eq!(Client::new(&network, &format!("?cursor={}", middle - 1)).await.seq().await, middle);
     // The head and no cursor at all are the live tail; a bare question mark is no cursor.
-    let mut tails =
-        [Client::new(&network, "").await, Client::new(&network, "?").await, Client::new(&network, &format!("?cursor={head}")).await];
+    let mut tails = [
+        Client::new(&network, "").await,
+        Client::new(&network, "?").await,
+        Client::new(&network, &format!("?cursor={head}")).await,
+    ];
     network.tick(1, NOW_US + 1);
     let next = network.frames().iter().map(|(seq, _)| *seq).find(|seq| *seq > head).unwrap();
     for client in &mut tails {
@@ -97,7 +100,9 @@ async fn cursors() {
     let mut future = Client::new(&network, "?cursor=99999999").await;
     assert_eq!(future.notice().await, "FutureCursor");
     assert_eq!(future.hear().await, Heard::Closed(Some(CloseCode::Policy)));
-    assert!(connect_async(format!("{}/xrpc/com.atproto.sync.subscribeRepos?cursor=x", network.relay_url())).await.is_err());
+    assert!(
+        connect_async(format!("{}/xrpc/com.atproto.sync.subscribeRepos?cursor=x", network.relay_url())).await.is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

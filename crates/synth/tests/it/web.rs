@@ -4,7 +4,7 @@ use gp_atproto::{crypto::VerifyingKey, repo::Repo};
 use groundplane_synth::{Network, Spec};
 use serde_json::Value as Json;
 
-use crate::{NOW_US, consumer::now_us, start, tiny};
+use crate::{consumer::now_us, start, tiny};
 
 struct Web {
     network: Network,
@@ -44,12 +44,16 @@ async fn the_directory_and_handles() {
         assert_eq!((status, &document["id"]), (200, &Json::from(facts.did.as_str())));
         assert_eq!(document["alsoKnownAs"][0], format!("at://{}", facts.handle));
         let method = &document["verificationMethod"][0];
-        let key = VerifyingKey::from_verification_method(method["type"].as_str().unwrap(), method["publicKeyMultibase"].as_str().unwrap());
+        let key = VerifyingKey::from_verification_method(
+            method["type"].as_str().unwrap(),
+            method["publicKeyMultibase"].as_str().unwrap(),
+        );
         assert_eq!(key.unwrap().to_multikey(), facts.signing_key);
         assert_eq!(document["service"][0]["serviceEndpoint"], web.network.plc_url());
         web_dids += usize::from(facts.did.starts_with("did:web:"));
         let owner = web.network.model(|model| model.handle(&facts.did).map(str::to_owned)).unwrap();
-        let (status, answer) = web.json(&format!("/xrpc/com.atproto.identity.resolveHandle?handle={}", facts.handle)).await;
+        let (status, answer) =
+            web.json(&format!("/xrpc/com.atproto.identity.resolveHandle?handle={}", facts.handle)).await;
         if owner.is_some() {
             assert_eq!((status, &answer["did"]), (200, &Json::from(facts.did.as_str())));
         }
@@ -60,11 +64,16 @@ async fn the_directory_and_handles() {
     let escaped = hub.did.replace(':', "%3A");
     assert_eq!(web.json(&format!("/{escaped}")).await.1["id"], hub.did);
     let labeler = web.json(&format!("/{}", web.network.pick().labeler_did)).await.1;
-    assert_eq!((&labeler["service"][1]["id"], &labeler["verificationMethod"][1]["type"]), (&"#atproto_labeler".into(), &"Multikey".into()));
+    assert_eq!(
+        (&labeler["service"][1]["id"], &labeler["verificationMethod"][1]["type"]),
+        (&"#atproto_labeler".into(), &"Multikey".into())
+    );
     assert_eq!(web.get("/did:plc:nobody").await.0, 404);
     assert_eq!(web.json("/xrpc/com.atproto.identity.resolveHandle?handle=nobody.demo.test").await.0, 400);
 
-    let by_host = |host: String| web.http.get(format!("{}/.well-known/atproto-did", web.network.plc_url())).header("host", host).send();
+    let by_host = |host: String| {
+        web.http.get(format!("{}/.well-known/atproto-did", web.network.plc_url())).header("host", host).send()
+    };
     assert_eq!(by_host(hub.handle.clone()).await.unwrap().text().await.unwrap(), hub.did);
     assert_eq!(by_host(format!("{}:8080", hub.handle.to_uppercase())).await.unwrap().text().await.unwrap(), hub.did);
     assert_eq!(by_host("nobody.demo.test".into()).await.unwrap().status(), 404);
@@ -84,9 +93,12 @@ async fn exports_by_standing() {
     let (status, latest) = web.json(&format!("/xrpc/com.atproto.sync.getLatestCommit?did={did}")).await;
     assert_eq!((status, &latest["rev"]), (200, &Json::from(repo.state().rev.to_string())));
     assert_eq!(latest["cid"], repo.state().commit.to_string());
-    for (standing, error) in
-        [("deactivated", "RepoDeactivated"), ("takendown", "RepoTakendown"), ("suspended", "RepoSuspended"), ("deleted", "RepoNotFound")]
-    {
+    for (standing, error) in [
+        ("deactivated", "RepoDeactivated"),
+        ("takendown", "RepoTakendown"),
+        ("suspended", "RepoSuspended"),
+        ("deleted", "RepoNotFound"),
+    ] {
         let did = web.with_status(Some(standing));
         for method in ["getRepo", "getLatestCommit"] {
             let (status, answer) = web.json(&format!("/xrpc/com.atproto.sync.{method}?did={did}")).await;
@@ -95,7 +107,9 @@ async fn exports_by_standing() {
         let (status, answer) = web.json(&format!("/xrpc/com.atproto.sync.getRepoStatus?did={did}")).await;
         match standing {
             "deleted" => assert_eq!((status, &answer["error"]), (400, &"RepoNotFound".into())),
-            _ => assert_eq!((status, &answer["active"], &answer["status"]), (200, &false.into(), &Json::from(standing))),
+            _ => {
+                assert_eq!((status, &answer["active"], &answer["status"]), (200, &false.into(), &Json::from(standing)))
+            }
         }
     }
     assert_eq!(web.json("/xrpc/com.atproto.sync.getRepo?did=did:plc:nobody").await.1["error"], "RepoNotFound");
@@ -116,7 +130,10 @@ async fn all_repos_are_listed_in_pages() {
         for repo in page["repos"].as_array().unwrap() {
             let did = repo["did"].as_str().unwrap().to_owned();
             let state = web.network.repo_state(&did).unwrap();
-            assert_eq!((&repo["head"], &repo["rev"]), (&state.commit.to_string().into(), &state.rev.to_string().into()));
+            assert_eq!(
+                (&repo["head"], &repo["rev"]),
+                (&state.commit.to_string().into(), &state.rev.to_string().into())
+            );
             dids.push(did);
         }
         match page["cursor"].as_str() {
@@ -136,7 +153,8 @@ async fn servers_fail_when_asked_to() {
     let hub = web.network.pick().hub_did;
     web.network.fail_requests("/did:", 503, 2);
     web.network.fail_requests("/xrpc/com.atproto.sync.getRepo", 429, 1_000);
-    let statuses = [web.get(&format!("/{hub}")).await.0, web.get(&format!("/{hub}")).await.0, web.get(&format!("/{hub}")).await.0];
+    let statuses =
+        [web.get(&format!("/{hub}")).await.0, web.get(&format!("/{hub}")).await.0, web.get(&format!("/{hub}")).await.0];
     assert_eq!(statuses, [503, 503, 200]);
     assert_eq!(web.get(&format!("/xrpc/com.atproto.sync.getRepo?did={hub}")).await.0, 429);
     web.network.stop_failing_requests();
@@ -146,5 +164,4 @@ async fn servers_fail_when_asked_to() {
     let begun = std::time::Instant::now();
     web.get(&format!("/{hub}")).await;
     assert!(begun.elapsed() >= pause);
-    assert!(NOW_US > 0);
 }
