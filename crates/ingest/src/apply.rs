@@ -261,7 +261,8 @@ impl Applier {
     /// Begins the whole reading of a repo: from now on its events are kept aside. Returns the job's row and the
     /// repo's standing before.
     pub(crate) fn begin_resync(&self, view: &mut View<'_>, did: &Arc<str>, time_us: i64) -> gp_index::Result<Begun> {
-        if actors::touch(view, did, time_us)? {
+        let new = actors::touch(view, did, time_us)?;
+        if new {
             jobs::put(view, JobKind::Refresh, did, "")?;
         }
         let row = match jobs::row(view, JobKind::Resync, did)? {
@@ -279,7 +280,7 @@ impl Applier {
         state.status = RepoStatus::Resyncing;
         repos::set_state(view, did, &state);
         self.held.open(did);
-        Ok(Begun { row, before, rev: state.rev })
+        Ok(Begun { row, before, rev: state.rev, new })
     }
 
     /// Ends the whole reading of a repo, its records already applied, and applies the events kept aside since it
@@ -341,6 +342,8 @@ pub(crate) struct Begun {
     pub(crate) before: RepoStatus,
     /// The revision applied before; empty if none.
     pub(crate) rev: String,
+    /// The account is new: find out who it is.
+    pub(crate) new: bool,
 }
 
 /// The state of a repo of which something is missing. What was applied stays known, so that old events stay old.

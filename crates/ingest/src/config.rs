@@ -182,14 +182,14 @@ impl Default for IdentityConfig {
 /// Completes what an operator wrote as a relay: `relay.example` becomes `wss://relay.example`, loopback names become
 /// `ws://`, `http` and `https` become `ws` and `wss`. Fails with a sentence for the operator.
 pub fn relay_base(written: &str) -> Result<String, String> {
-    let written = written.trim().trim_end_matches('/');
+    let written = written.trim();
     let (scheme, rest) = match written.split_once("://") {
         Some(("ws" | "http", rest)) => ("ws", rest),
         Some(("wss" | "https", rest)) => ("wss", rest),
         Some((other, _)) => return Err(format!("relay `{written}`: the scheme `{other}` is not known, use ws:// or wss://")),
         None => (if is_loopback(written) { "ws" } else { "wss" }, written),
     };
-    let base = format!("{scheme}://{rest}");
+    let base = format!("{scheme}://{}", rest.trim_end_matches('/'));
     match Url::parse(&base) {
         Ok(url) if url.has_host() && url.query().is_none() && url.fragment().is_none() => Ok(base),
         Ok(_) => Err(format!("relay `{written}`: give a host, as wss://relay.example, without query")),

@@ -7,7 +7,7 @@ use gp_index::{Cx, progress};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     Config, Error, Identity, Result,
@@ -45,7 +45,6 @@ struct Inner {
     resyncs: Arc<Resyncs>,
     /// Attempts at jobs.
     attempts: TaskTracker,
-    stop: CancellationToken,
     readers: Mutex<Vec<JoinHandle<()>>>,
     keepers: Mutex<Vec<JoinHandle<()>>>,
     /// One operator call that changes the mode at a time.
@@ -105,7 +104,6 @@ impl Ingest {
             labelers,
             bsync,
             attempts: TaskTracker::new(),
-            stop: CancellationToken::new(),
             readers: Mutex::default(),
             keepers: Mutex::default(),
             control: tokio::sync::Mutex::default(),
@@ -276,7 +274,7 @@ impl Ingest {
             shared.room.taken().0 == 0 && shared.refreshes.running() + shared.resyncs.running() + shared.deletions.running() == 0
         };
         inner.wait_until(deadline, quiet).await;
-        inner.stop.cancel();
+        inner.shared.stop.cancel();
         inner.attempts.close();
         let _ = tokio::time::timeout_at(deadline.max(Instant::now() + LOOK_EVERY), inner.attempts.wait()).await;
         for keeper in inner.keepers.lock().drain(..) {
@@ -326,7 +324,7 @@ impl Inner {
     {
         let starting = Some(self.shared.pending.begin());
         let store = self.shared.cx.store.clone();
-        tokio::spawn(Arc::clone(queue).run(store, self.attempts.clone(), self.stop.clone(), starting, attempt))
+        tokio::spawn(Arc::clone(queue).run(store, self.attempts.clone(), self.shared.stop.clone(), starting, attempt))
     }
 
     fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {

@@ -44,6 +44,9 @@ const ROWS_PER_READ: usize = 1000;
 /// A job that was given up is not begun again for this long, unless an operator asks.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(600);
 
+/// A job that waits for something goes on after this time even if nobody tells it to.
+const WAITS_FOR: Duration = Duration::from_secs(600);
+
 /// Most accounts remembered as given up.
 const GIVEN_UP_MAX: usize = 10_000;
 
@@ -212,7 +215,6 @@ enum State {
     Ready,
     Running,
     Later(Instant, u64),
-    Waits,
 }
 
 /// How a job is asked for.
@@ -267,7 +269,7 @@ impl Queue {
                     inner.later.remove(&(at, number));
                     inner.ready.push_back(Arc::clone(did));
                 }
-                State::Ready | State::Waits | State::Later(..) => {}
+                State::Ready | State::Later(..) => {}
             }
         } else {
             // A waiter's job is always taken: the number of operators is small.
@@ -298,21 +300,23 @@ impl Queue {
         true
     }
 
-    /// Lets a job go on that ended its attempt with [`Outcome::Waits`].
-    pub(crate) fn ready(&self, did: &Arc<str>) {
+    /// Lets a job go on that ended its attempt with [`Outcome::Waits`]. Returns whether there is such a job.
+    pub(crate) fn ready(&self, did: &Arc<str>) -> bool {
         let mut inner = self.inner.lock();
-        let Some(job) = inner.jobs.get_mut(did) else { return };
+        let Some(job) = inner.jobs.get_mut(did) else { return false };
         match job.state {
-            State::Waits => {
+            State::Later(at, number) => {
                 job.state = State::Ready;
+                inner.later.remove(&(at, number));
                 // It has waited already, so it goes first.
                 inner.ready.push_front(Arc::clone(did));
             }
             State::Running => job.told = true,
-            State::Ready | State::Later(..) => {}
+            State::Ready => {}
         }
         drop(inner);
         self.wake.notify_one();
+        true
     }
 
     fn take(&self) -> Option<Taken> {
@@ -369,7 +373,8 @@ impl Queue {
                     job.state = State::Ready;
                     inner.ready.push_front(Arc::clone(&taken.did));
                 } else {
-                    job.state = State::Waits;
+                    job.state = State::Later(now + WAITS_FOR, number);
+                    inner.later.insert((now + WAITS_FOR, number), Arc::clone(&taken.did));
                 }
                 inner.jobs.insert(Arc::clone(&taken.did), job);
             }
@@ -597,13 +602,14 @@ mod tests {
         let (queue, _) = queue();
         queue.ask(&did(1), Ask::default());
         let taken = queue.take().unwrap();
-        queue.ready(&did(1));
+        assert!(queue.ready(&did(1)));
         queue.finish(&taken, Outcome::Waits);
         let taken = queue.take().unwrap();
         queue.finish(&taken, Outcome::Waits);
         assert!(queue.take().is_none());
-        queue.ready(&did(1));
+        assert!(queue.ready(&did(1)));
         assert!(queue.take().is_some());
+        assert!(!queue.ready(&did(2)));
     }
 
     #[tokio::test]

@@ -354,7 +354,7 @@ impl Lane {
         let (shared, inbox) = (Arc::clone(&self.shared), Arc::clone(&self.inbox));
         self.runtime.spawn(async move {
             let found = if applied_known {
-                find_key(&shared, &did, want).await
+                shared.stop.run_until_cancelled(find_key(&shared, &did, want)).await.flatten()
             } else {
                 // An error here shows itself again, and for good, in the writer.
                 let applied = repos::state_of(&shared.cx.store, &did).await.ok().flatten();

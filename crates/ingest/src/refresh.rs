@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use gp_atproto::handle;
-use gp_index::actors;
+use gp_index::{
+    actors,
+    repos::{self, RepoStatus},
+};
+use gp_store::View;
 use tokio::time::Instant;
 
 use crate::{
@@ -106,11 +110,20 @@ async fn store(shared: &Shared, did: &Arc<str>, handle: Option<String>, row: Opt
     let (did, now_us) = (Arc::clone(did), (shared.cx.now_us)());
     shared
         .run(move |view| {
-            actors::set_handle(view, &did, handle.as_deref(), now_us)?;
+            if !is_deleted(view, &did)? {
+                actors::set_handle(view, &did, handle.as_deref(), now_us)?;
+            }
             jobs::remove(view, JobKind::Refresh, &did, row.as_ref())
         })
         .await?;
     Ok(())
+}
+
+/// Whether the account was deleted. It may have been while its handle was asked for, and what was found then must not
+/// bring it back: only an event or a whole reading of its repo does.
+fn is_deleted(view: &View<'_>, did: &str) -> gp_index::Result<bool> {
+    let gone = actors::row(view, did)?.is_none_or(|row| !row.exists);
+    Ok(gone && repos::state(view, did)?.is_some_and(|state| state.status == RepoStatus::Deleted))
 }
 
 async fn clear(shared: &Shared, did: &Arc<str>) -> Result<(), Error> {

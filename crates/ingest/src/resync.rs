@@ -1,7 +1,7 @@
 //! Reads repos whole: from the account's host, verified completely, applied as the difference to what is kept.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,7 +27,7 @@ use crate::{
     facts::SyncFacts,
     http::{LargeBody, Trust},
     identity::{Want, escape},
-    jobs::{Outcome, Queue, Taken},
+    jobs::{Ask, Outcome, Queue, Taken},
     shared::Shared,
 };
 
@@ -68,6 +68,8 @@ struct Hosts {
 struct Host {
     running: usize,
     waiting: VecDeque<Arc<str>>,
+    /// The same as `waiting`: a job that came back by itself keeps its place.
+    waits: HashSet<Arc<str>>,
 }
 
 /// Leave to read from a host.
@@ -82,7 +84,9 @@ impl Hosts {
         let mut hosts = self.hosts.lock();
         let entry = hosts.entry(host.to_owned()).or_default();
         if entry.running >= self.per_host_max {
-            entry.waiting.push_back(Arc::clone(did));
+            if entry.waits.insert(Arc::clone(did)) {
+                entry.waiting.push_back(Arc::clone(did));
+            }
             return None;
         }
         entry.running += 1;
@@ -95,13 +99,16 @@ impl Drop for HostPermit {
         let mut hosts = self.hosts.hosts.lock();
         let Some(entry) = hosts.get_mut(&self.host) else { return };
         entry.running -= 1;
-        let next = entry.waiting.pop_front();
-        if entry.running == 0 && next.is_none() {
-            hosts.remove(&self.host);
+        let mut free = self.hosts.per_host_max - entry.running;
+        // One that is gone meanwhile must not keep the others waiting.
+        while free > 0
+            && let Some(next) = entry.waiting.pop_front()
+        {
+            entry.waits.remove(&next);
+            free -= usize::from(self.hosts.queue.ready(&next));
         }
-        drop(hosts);
-        if let Some(next) = next {
-            self.hosts.queue.ready(&next);
+        if entry.running == 0 && entry.waiting.is_empty() {
+            hosts.remove(&self.host);
         }
     }
 }
@@ -166,6 +173,9 @@ impl Resyncs {
             Ok(begun) => begun,
             Err(error) => return Outcome::Retry(error),
         };
+        if begun.new {
+            shared.refreshes.ask(did, Ask { stored: true, ..Ask::default() });
+        }
         let snapshot = match self.read(&shared, did, &pds, key, &begun).await {
             Ok(snapshot) => Arc::new(snapshot),
             Err(error) => return self.failed(&shared, &taken, Some(begun), error).await,
@@ -367,7 +377,7 @@ fn turn(collection: &str) -> u8 {
 mod tests {
     use super::*;
     use crate::{
-        jobs::{Ask, Bounds, JobKind},
+        jobs::{Bounds, JobKind},
         pending::Pending,
     };
 
@@ -380,7 +390,9 @@ mod tests {
         let first = hosts.enter("https://a", &did(1)).unwrap();
         assert!(hosts.enter("https://a", &did(2)).is_none());
         assert!(hosts.enter("https://b", &did(3)).is_some());
-        queue.ask(&did(2), Ask::default());
+        assert!(hosts.enter("https://a", &did(4)).is_none());
+        // The first in the queue is gone, so the second is told.
+        queue.ask(&did(4), Ask::default());
         drop(first);
         assert!(hosts.hosts.lock().is_empty());
     }

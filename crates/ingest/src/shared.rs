@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use gp_index::Cx;
 use gp_store::View;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error,
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) resyncs: Arc<Queue>,
     pub(crate) deletions: Arc<Queue>,
     pub(crate) mode: watch::Sender<Mode>,
+    /// Ends attempts and look-ups that are under way when we stop.
+    pub(crate) stop: CancellationToken,
     failure: OnceLock<String>,
 }
 
@@ -67,6 +70,7 @@ impl Shared {
             applier: Applier { policy, drops: Arc::clone(&drops), held: Held::default() },
             room: Room::new(config.events_in_flight_max, config.bytes_in_flight_max),
             mode: watch::Sender::new(Mode::Running),
+            stop: CancellationToken::new(),
             failure: OnceLock::new(),
             cx,
             config,

@@ -157,7 +157,7 @@ impl Identity {
                     inner.figures.hits.fetch_add(1, Relaxed);
                     return Ok(kept.document);
                 }
-                moment
+                Some(moment)
             }
             Want::Any => {
                 if let Some(kept) = kept {
@@ -178,7 +178,7 @@ impl Identity {
                 {
                     return Err(error);
                 }
-                now
+                None
             }
         };
         loop {
@@ -188,7 +188,7 @@ impl Identity {
                 Err(_) => return Err(Error::Stopped),
             };
             // A look-up that began before it was asked for may have seen the document as it was before.
-            if flight.began >= after {
+            if after.is_none_or(|after| flight.began >= after) {
                 return found.unwrap_or(Err(Error::Stopped));
             }
         }

@@ -62,7 +62,10 @@ impl Played {
 
     async fn plane(&self, disk: Disk) -> Plane {
         let config = Config { bsync: Some(BsyncConfig::new(&self.url, "secret")), ..Config::default() };
-        Plane::over(disk, IdentityConfig::default(), config).await
+        let plane = Plane::over(disk, IdentityConfig::default(), config).await;
+        // Only accounts that were seen are listed.
+        plane.cx.writer.run(|view| gp_index::actors::touch(view, BOB, 1)).await.unwrap();
+        plane
     }
 }
 

@@ -38,7 +38,9 @@ async fn a_replay_starts_over_and_changes_nothing() {
     assert!(dropped(&plane.ingest, "stale") > 100);
     assert_eq!(plane.ingest.status()["resync"]["repos_read"], 0);
     plane.expect_model(&network).await;
-    assert_eq!(rows(&plane).await, before.0);
+    let after = rows(&plane).await;
+    let differ: Vec<_> = before.0.iter().filter(|row| !after.contains(row)).chain(after.iter().filter(|row| !before.0.contains(row))).collect();
+    assert!(differ.is_empty(), "{differ:?}");
     // Paused, it stays paused; the position starts over all the same.
     plane.ingest.pause().await.unwrap();
     plane.ingest.replay().await.unwrap();

@@ -105,6 +105,24 @@ async fn an_account_is_deleted_only_when_its_host_says_so() {
     plane.stop().await;
 }
 
+/// A handle check that was under way when its account was deleted does not bring the account back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_ends_after_the_deletion_leaves_the_account_deleted() {
+    let network = network(57).await;
+    let plane = Plane::start(&network).await;
+    plane.settle(network.head_seq()).await;
+    let gone = network.victim(1);
+    network.delay_requests(Some(("/xrpc/com.atproto.identity.resolveHandle", Duration::from_secs(1))));
+    let (ingest, did) = (plane.ingest.clone(), gone.clone());
+    let check = tokio::spawn(async move { ingest.refresh(&did).await });
+    plane.wait("the check to begin", |ingest| ingest.figures().refreshes_running == 1).await;
+    let happened = network.set_status(&gone, Some("deleted")).unwrap();
+    plane.expect(&happened).await;
+    check.await.unwrap().unwrap();
+    assert_eq!(plane.actor(&gone).await, None);
+    plane.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_hosts_say_of_accounts_is_kept_word_for_word() {
     let network = network(55).await;

@@ -1,5 +1,7 @@
 //! The ingest side as a whole, against a synthetic network or a relay that the test plays itself.
 
+extern crate groundplane_ingest as gp_ingest;
+
 mod bsync;
 mod control;
 mod faults;

@@ -44,12 +44,15 @@ pub fn identity_config(network: &Network) -> IdentityConfig {
     }
 }
 
+/// Tests do not wait minutes for a second attempt.
+const QUICK: &[Duration] = &[Duration::from_millis(50), Duration::from_millis(200)];
+
 pub fn config(network: &Network) -> Config {
     Config {
         relay_urls: vec![network.relay_url()],
         relay_start: RelayStart::Oldest,
         lanes: 2,
-        retry_delays: &[Duration::from_millis(50), Duration::from_millis(200)],
+        retry_delays: QUICK,
         ..Config::default()
     }
 }
@@ -227,7 +230,12 @@ impl Plane {
                     (records, model.handle(did).map(str::to_owned))
                 })
                 .unwrap();
-            assert_eq!(self.records(did).await, records, "records of {did}: {:#}", self.ingest.status());
+            let mut kept = self.records(did).await;
+            // The oracle knows no collections that have versions.
+            kept.retain(|path, _| !path.starts_with("site.standard."));
+            let missing: Vec<_> = records.iter().filter(|(path, cid)| kept.get(*path) != Some(cid)).collect();
+            let surplus: Vec<_> = kept.iter().filter(|(path, cid)| records.get(*path) != Some(cid)).collect();
+            assert!(missing.is_empty() && surplus.is_empty(), "{did}: missing {missing:?}, surplus {surplus:?}, {:#}", self.ingest.status());
             assert_eq!(self.handle(did).await.flatten(), handle, "handle of {did}");
         }
     }

@@ -31,6 +31,7 @@ async fn a_history_ends_as_the_oracle_says_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_break_and_close_lose_nothing_and_double_nothing() {
     let network = network(2).await;
+    network.slow_down(Some((4, Duration::ZERO)));
     network.drop_connections_after(Some((5, 60)));
     let plane = Plane::start(&network).await;
     plane.wait("half of the history", |ingest| ingest.seq() > network.head_seq() / 2).await;
