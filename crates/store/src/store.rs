@@ -105,7 +105,9 @@ pub struct Figures {
     pub journals: u64,
     /// Bytes of changes not yet in table files.
     pub memtable_bytes: u64,
-    /// Table files not yet merged; from 20 on writing is slowed.
+    /// Table files in use.
+    pub tables: u64,
+    /// Those of them that are not yet merged; from 20 on writing is slowed.
     pub young_tables: u64,
     /// Rows that the writer found among its recent ones since start.
     pub recent_hits: u64,
@@ -322,6 +324,7 @@ impl Store {
             disk_free_bytes: vitals.disk_free_bytes,
             journals: vitals.journals,
             memtable_bytes: vitals.memtable_bytes,
+            tables: vitals.tables,
             young_tables: vitals.young_tables,
             recent_hits,
             recent_misses,

@@ -359,6 +359,7 @@ impl Local for Lsm {
             disk_free_bytes: self.space.free_bytes(),
             journals: self.db.journal_count() as u64,
             memtable_bytes: self.db.write_buffer_size(),
+            tables: self.rows.table_count() as u64,
             young_tables: self.rows.l0_table_count() as u64,
         }
     }

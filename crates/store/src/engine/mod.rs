@@ -54,6 +54,8 @@ pub struct Vitals {
     pub journals: u64,
     /// Bytes of changes that are in memory and in journals, not yet in table files.
     pub memtable_bytes: u64,
-    /// Table files that are not yet merged into the levels. Every read looks into each; from 20 on writing is slowed.
+    /// Table files in use.
+    pub tables: u64,
+    /// Those of them that are not yet merged into the levels. Every read looks into each; from 20 on writing is slowed.
     pub young_tables: u64,
 }
