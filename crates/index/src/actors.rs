@@ -199,10 +199,11 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
         }
         view.delete(key(did));
     }
-    if let Some(mut state) = repos::state(view, did)? {
-        state.status = RepoStatus::Deleted;
-        repos::set_state(view, did, &state);
-    }
+    // This stays, also of an account of which no commit was ever seen: what was begun for the account before must be
+    // able to tell that it is gone.
+    let mut state = repos::state(view, did)?.unwrap_or_default();
+    state.status = RepoStatus::Deleted;
+    repos::set_state(view, did, &state);
     Ok(true)
 }
 
