@@ -16,7 +16,7 @@ use crate::{node::Node, postgres::Postgres, shell};
 
 /// What `cargo xtask e2e` can be told.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Which data plane the parts are put around.
     #[arg(long, value_enum, default_value_t = Plane::Groundplane)]
     plane: Plane,
@@ -65,7 +65,7 @@ enum Plane {
 }
 
 /// Runs all passes, and answers how many checks passed and failed in them together.
-pub fn run(args: &Args) -> Result<(u64, u64)> {
+pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
     let node = Node::install()?;
     let bin = match (&args.bin, args.plane) {
         (_, Plane::Reference) => None,

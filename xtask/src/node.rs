@@ -21,18 +21,18 @@ const STAMP: &str = ".installed-from";
 const COMPILED: &str = "better-sqlite3";
 
 /// An installed Node.
-pub struct Node {
+pub(crate) struct Node {
     /// The folder of package.json.
-    pub home: PathBuf,
+    pub(crate) home: PathBuf,
     /// The program.
-    pub bin: PathBuf,
+    pub(crate) bin: PathBuf,
 }
 
 impl Node {
     /// Installs what `e2e/package-lock.json` says, unless it is what is there.
     ///
     /// Takes minutes the first time, most of them to compile; nothing at all afterwards.
-    pub fn install() -> Result<Self> {
+    pub(crate) fn install() -> Result<Self> {
         let home = shell::root().join("e2e");
         let modules = home.join("node_modules");
         let package = modules.join(platform_package()?);

@@ -35,7 +35,7 @@ rm -rf "$0"
 "#;
 
 /// A running cluster. Dropping it stops the server and removes its data.
-pub struct Postgres {
+pub(crate) struct Postgres {
     supervisor: Child,
     port: u16,
 }
@@ -44,7 +44,7 @@ impl Postgres {
     /// Installs Postgres if there is none, makes a cluster in the temp folder, and starts it on a free loopback port.
     ///
     /// Durability is off: nothing in it outlives the run.
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let bin = installed()?;
         let port = free_port()?;
         let folder = std::env::temp_dir().join(format!("groundplane-postgres-{}-{port}", std::process::id()));
@@ -100,7 +100,7 @@ impl Postgres {
     }
 
     /// Where to connect, as its superuser, without a password.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
@@ -161,7 +161,7 @@ fn newest_bin() -> Result<Option<PathBuf>> {
 }
 
 /// Installs Debian packages. Needs root: otherwise it says what to install.
-pub fn apt_install(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     if !is_root()? {
         bail!("missing: run `sudo apt-get install {}` and try again", packages.join(" "));
     }

@@ -32,11 +32,7 @@ struct Ban {
 }
 
 const BANS: &[Ban] = &[
-    Ban {
-        text: "unbounded_channel",
-        why: "every queue has a bound: use a bounded channel",
-        owners: &[],
-    },
+    Ban { text: "unbounded_channel", why: "every queue has a bound: use a bounded channel", owners: &[] },
     Ban {
         text: "join_all(",
         why: "work per key has no bound: ask the store for a batch, or use a bounded stream",
@@ -111,7 +107,11 @@ fn shipped(text: &str) -> &str {
 }
 
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.contains("/benches/") || path.contains("/examples/") || path.ends_with("/tests.rs") || path.ends_with("testing.rs")
+    path.contains("/tests/")
+        || path.contains("/benches/")
+        || path.contains("/examples/")
+        || path.ends_with("/tests.rs")
+        || path.ends_with("testing.rs")
 }
 
 fn check_bans(path: &str, text: &str, wrong: &mut Vec<String>) {
@@ -161,7 +161,11 @@ fn check_links(root: &Path, wrong: &mut Vec<String>) {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() { folders.push(path) } else if path.extension().is_some_and(|e| e == "md") { documents.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else if path.extension().is_some_and(|e| e == "md") {
+                documents.push(path)
+            }
         }
     }
     for document in documents {
@@ -196,7 +200,10 @@ mod tests {
         assert_eq!(found("crates/serve/src/call.rs", "let (a, b) = unbounded_channel();"), 1);
         assert_eq!(found("crates/store/src/view.rs", "println!(\"x\");"), 1);
         assert_eq!(found("crates/store/src/view.rs", "// println!(\"x\");"), 0);
-        assert_eq!(found("crates/store/src/view.rs", "fn f() {}\n#[cfg(test)]\nmod tests { fn g() { println!(\"x\"); } }"), 0);
+        assert_eq!(
+            found("crates/store/src/view.rs", "fn f() {}\n#[cfg(test)]\nmod tests { fn g() { println!(\"x\"); } }"),
+            0
+        );
         assert_eq!(found("crates/index/src/long.rs", &"x\n".repeat(1001)), 1);
     }
 }

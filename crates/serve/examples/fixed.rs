@@ -69,9 +69,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("gRPC on {}, admin on http://{}", grpc.local_addr()?, admin.local_addr()?);
 
     let answers = Mutex::new(HashMap::new());
-    let rpcs = Rpcs::contract()
-        .instead("Ping", |_, _| Box::pin(std::future::ready(Ok(Bytes::new()))))
-        .instead("GetPostRecords", move |_, asked| {
+    let rpcs = Rpcs::contract().instead("Ping", |_, _| Box::pin(std::future::ready(Ok(Bytes::new())))).instead(
+        "GetPostRecords",
+        move |_, asked| {
             let records = asked.price().keys as usize;
             let mut answers = answers.lock();
             if answers.len() >= ANSWERS_MAX {
@@ -79,7 +79,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             let answer = answers.entry(records).or_insert_with(|| answer(records)).clone();
             Box::pin(std::future::ready(Ok(answer)))
-        });
+        },
+    );
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
     let cx = Cx { store, writer, identity: Arc::new(NoIdentities), now_us: system_now_us };

@@ -130,7 +130,13 @@ impl Admission {
     }
 
     /// Waits for room until `wait_until`.
-    pub(crate) async fn admit(&self, caller: CallerId, lane: Lane, units: u32, wait_until: Instant) -> Result<Permit, Refused> {
+    pub(crate) async fn admit(
+        &self,
+        caller: CallerId,
+        lane: Lane,
+        units: u32,
+        wait_until: Instant,
+    ) -> Result<Permit, Refused> {
         let units = units.clamp(1, self.inner.units_of_one_max);
         let mut place = match self.enter(caller.index(), lane, units)? {
             Entered::Admitted(permit) => return Ok(permit),
@@ -231,7 +237,8 @@ impl State {
 impl Share {
     /// Whose turn it is within this caller, and what it weighs.
     fn next(&self) -> Option<(Lane, u32)> {
-        let first = |lane: Lane| self.lanes[lane as usize].queue.first_key_value().map(|(_, waiter)| (lane, waiter.units));
+        let first =
+            |lane: Lane| self.lanes[lane as usize].queue.first_key_value().map(|(_, waiter)| (lane, waiter.units));
         let [small, bulk] = &self.lanes;
         match (first(Lane::Small), first(Lane::Bulk)) {
             (Some(of_small), Some(of_bulk)) => Some(if small.had <= bulk.had { of_small } else { of_bulk }),
@@ -340,7 +347,8 @@ mod tests {
         let admission = Admission::new(100, 10, 2);
         let mut permits = Vec::new();
         for _ in 0..10 {
-            permits.push(admission.admit(caller(0), Lane::Small, 10, Instant::now()).await.ok().expect("there is room"));
+            permits
+                .push(admission.admit(caller(0), Lane::Small, 10, Instant::now()).await.ok().expect("there is room"));
         }
         assert_eq!(admission.figures(), Figures { in_flight: 100, limit: 100, waiting: 0 });
         let refused = admission.admit(caller(0), Lane::Small, 10, Instant::now() + Duration::from_millis(20)).await;
@@ -498,7 +506,9 @@ mod tests {
             waits.push(wait(&admission, 0, Lane::Small, 1).await);
         }
         waits.push(wait(&admission, 1, Lane::Small, 1).await);
-        let refuse = |of| admission.admit(caller(of), Lane::Small, 1, Instant::now() + LONG).now_or_never().expect("at once").err();
+        let refuse = |of| {
+            admission.admit(caller(of), Lane::Small, 1, Instant::now() + LONG).now_or_never().expect("at once").err()
+        };
         assert_eq!(refuse(0), Some(Refused::FullOfItself));
         assert_eq!(refuse(1), Some(Refused::Full));
     }
@@ -514,11 +524,14 @@ mod tests {
         };
         let mut tasks = Vec::new();
         for _ in 0..5_000 {
-            let (of, units, patience, work, abort) = (next() as usize % 4, next() as u32 % 9, next() % 20, next() % 10, next() % 5 == 0);
+            let (of, units, patience, work, abort) =
+                (next() as usize % 4, next() as u32 % 9, next() % 20, next() % 10, next() % 5 == 0);
             let lane = if next() % 3 == 0 { Lane::Bulk } else { Lane::Small };
             let admission = admission.clone();
             let task = tokio::spawn(async move {
-                if let Ok(permit) = admission.admit(caller(of), lane, units, Instant::now() + Duration::from_millis(patience)).await {
+                if let Ok(permit) =
+                    admission.admit(caller(of), lane, units, Instant::now() + Duration::from_millis(patience)).await
+                {
                     tokio::time::sleep(Duration::from_millis(work)).await;
                     drop(permit);
                 }

@@ -54,7 +54,11 @@ pub(crate) struct Answered {
 }
 
 /// Makes a call. `receive` gets the most bytes that the request may have.
-pub(crate) async fn call<F>(shared: &Arc<Shared>, inbound: Inbound<'_>, receive: impl FnOnce(usize) -> F) -> Result<Answered, Status>
+pub(crate) async fn call<F>(
+    shared: &Arc<Shared>,
+    inbound: Inbound<'_>,
+    receive: impl FnOnce(usize) -> F,
+) -> Result<Answered, Status>
 where
     F: Future<Output = Result<Received, Status>>,
 {
@@ -101,7 +105,8 @@ where
     let time = timeout?.unwrap_or(rpc.deadline).min(Duration::from_millis(config.deadline_ms_max));
     let deadline = flight.started + time;
 
-    let bytes_max = if rpc.class.takes_lists() { config.request_bytes_max } else { config.request_bytes_max / SMALL_REQUEST_PART };
+    let bytes_max =
+        if rpc.class.takes_lists() { config.request_bytes_max } else { config.request_bytes_max / SMALL_REQUEST_PART };
     let received = within(deadline, receive(bytes_max)).await??;
     flight.request_bytes = received.message.len();
 
@@ -139,9 +144,22 @@ fn oversize(keys_max: usize) -> Status {
 }
 
 /// Answers a request as it is.
-async fn whole(shared: &Arc<Shared>, rpc: &Rpc, asked: Box<dyn Asked>, deadline: Instant, flight: &mut Flight) -> Result<Answered, Status> {
+async fn whole(
+    shared: &Arc<Shared>,
+    rpc: &Rpc,
+    asked: Box<dyn Asked>,
+    deadline: Instant,
+    flight: &mut Flight,
+) -> Result<Answered, Status> {
     flight.stage = Stage::Admission;
-    let turn = Turn { rpc, caller: flight.caller, lane: Lane::Small, units: flight.units, deadline, wait_until: shared.wait_until(deadline) };
+    let turn = Turn {
+        rpc,
+        caller: flight.caller,
+        lane: Lane::Small,
+        units: flight.units,
+        deadline,
+        wait_until: shared.wait_until(deadline),
+    };
     // Questions about the process are answered however busy it is.
     let _permit = if rpc.class == Class::Control { None } else { Some(turn.admit(shared).await?) };
     flight.stage = Stage::Run;
@@ -161,10 +179,12 @@ async fn in_slices(
     deadline: Instant,
     flight: &mut Flight,
 ) -> Result<Answered, Status> {
-    let slice_keys = shared.config.slice_keys;
+    let (slice_keys, caller) = (shared.config.slice_keys, flight.caller);
+    // Some of it waits for its turn most of the time; what counts is that it has begun.
+    flight.stage = Stage::Run;
     let turn = |asked: &dyn Asked, wait_until: Instant| {
         let units = asked.price().units(rpc.class);
-        Turn { rpc, caller: flight.caller, lane: Lane::Bulk, units, deadline, wait_until }
+        Turn { rpc, caller, lane: Lane::Bulk, units, deadline, wait_until }
     };
     // As many slices at a time as together weigh what one call may weigh.
     let units_of_slice = (flight.units / price.keys.div_ceil(slice_keys)).max(1);
@@ -196,9 +216,7 @@ async fn in_slices(
         }
         Ok(Answered { parts, bytes, held })
     };
-    let outcome = within(deadline, work).await;
-    flight.stage = Stage::Run;
-    outcome?.map_err(|(stage, status)| {
+    within(deadline, work).await?.map_err(|(stage, status)| {
         flight.stage = stage;
         status
     })

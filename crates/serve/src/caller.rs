@@ -92,7 +92,9 @@ impl Tokens {
         }
         match bearer(shown.as_bytes()) {
             // Every token is compared, so that the time does not tell which one was close.
-            Some(shown) if self.known.iter().fold(false, |found, known| found | same(known.as_bytes(), shown)) => Ok(()),
+            Some(shown) if self.known.iter().fold(false, |found, known| found | same(known.as_bytes(), shown)) => {
+                Ok(())
+            }
             _ => Err(Status::new(Code::Unauthenticated, "this token is not known here")),
         }
     }
@@ -135,7 +137,8 @@ mod tests {
     #[test]
     fn a_wrong_token_is_refused_and_a_missing_one_only_where_it_is_required() {
         let known = ["one".to_owned(), "two".to_owned()];
-        let allows = |known: &[String], required, headers: &HeaderMap| Tokens::new(known, required).check(headers).is_ok();
+        let allows =
+            |known: &[String], required, headers: &HeaderMap| Tokens::new(known, required).check(headers).is_ok();
         for required in [false, true] {
             assert!(allows(&known, required, &headers("authorization", "Bearer two")));
             assert!(allows(&known, required, &headers("authorization", "bearer one ")));

@@ -22,8 +22,9 @@ pub struct Config {
     pub keys_max: u32,
     /// Keys served at a time of a list that can be cut. Longer lists are served in slices.
     pub slice_keys: u32,
-    /// Bytes of requests and answers in memory, all calls together.
-    pub bytes_in_flight_max: u64,
+    /// Bytes of requests and answers in memory, all calls together; one call may have a tenth of it. None: a quarter of
+    /// the memory that the process may use, at most a gibibyte.
+    pub bytes_in_flight_max: Option<u64>,
     /// Work in flight, in units: one unit is one key that the memory answers.
     pub units_in_flight_max: u32,
     /// Calls that may wait for room.
@@ -72,7 +73,7 @@ impl Default for Config {
             request_bytes_max: 64 << 20,
             keys_max: 100_000,
             slice_keys: 256,
-            bytes_in_flight_max: 512 << 20,
+            bytes_in_flight_max: None,
             // Two hundred calls of fifty keys. A tenth of it is four slices.
             units_in_flight_max: 10_240,
             waiting_max: 8_192,
@@ -113,10 +114,16 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |setting, why: &str| Err(ConfigError { setting, why: why.to_owned() });
         if self.callers.len() > CALLERS_MAX {
-            return wrong("callers", "at most 32 names can be told apart: keep those that matter, the others are `other`");
+            return wrong(
+                "callers",
+                "at most 32 names can be told apart: keep those that matter, the others are `other`",
+            );
         }
         if self.callers.iter().any(|name| name.is_empty() || name == "unknown" || name == "other") {
-            return wrong("callers", "a name is empty, `unknown` or `other`, which mean something else: choose another one");
+            return wrong(
+                "callers",
+                "a name is empty, `unknown` or `other`, which mean something else: choose another one",
+            );
         }
         if self.require_auth && self.auth_tokens.is_empty() {
             return wrong("require_auth", "nobody could call: configure at least one token, or do not require one");
@@ -131,7 +138,7 @@ impl Config {
             ("request_bytes_max", self.request_bytes_max as u64),
             ("keys_max", self.keys_max.into()),
             ("slice_keys", self.slice_keys.into()),
-            ("bytes_in_flight_max", self.bytes_in_flight_max),
+            ("bytes_in_flight_max", self.bytes_in_flight_max.unwrap_or(1)),
             ("units_in_flight_max", self.units_in_flight_max.into()),
             ("deadline_ms_max", self.deadline_ms_max),
             ("connections_max", self.connections_max as u64),

@@ -166,7 +166,9 @@ mod tests {
     #[test]
     fn unique_keys_are_counted_at_every_size() {
         for (len, distinct) in [(0, 0), (1, 1), (2, 1), (50, 17), (64, 64), (65, 65), (20_000, 1), (20_000, 20_000)] {
-            let list: Vec<String> = (0..len).map(|n| format!("at://did:plc:abcdefgh/app.bsky.feed.post/{:013}", n % distinct.max(1))).collect();
+            let list: Vec<String> = (0..len)
+                .map(|n| format!("at://did:plc:abcdefgh/app.bsky.feed.post/{:013}", n % distinct.max(1)))
+                .collect();
             let price = each(&list);
             assert_eq!((price.keys, price.unique), (len, distinct), "{len} {distinct}");
         }
@@ -191,8 +193,12 @@ mod tests {
     #[test]
     fn size_classes_meet_without_a_gap() {
         let at = |keys| SIZE_CLASSES[size_class(keys)];
-        assert_eq!([0, 1, 2, 10, 11, 50, 51, 250, 251, 1000, 1001, 5000, 5001].map(at), [
-            "1", "1", "2_10", "2_10", "11_50", "11_50", "51_250", "51_250", "251_1k", "251_1k", "1k_5k", "1k_5k", "5k_plus"
-        ]);
+        assert_eq!(
+            [0, 1, 2, 10, 11, 50, 51, 250, 251, 1000, 1001, 5000, 5001].map(at),
+            [
+                "1", "1", "2_10", "2_10", "11_50", "11_50", "51_250", "51_250", "251_1k", "251_1k", "1k_5k", "1k_5k",
+                "5k_plus"
+            ]
+        );
     }
 }

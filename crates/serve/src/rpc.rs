@@ -34,16 +34,8 @@ pub enum Class {
 
 impl Class {
     /// All classes, by number.
-    pub const ALL: [Self; 8] = [
-        Self::Point,
-        Self::Scan,
-        Self::Pairs,
-        Self::Count,
-        Self::Compose,
-        Self::Search,
-        Self::Write,
-        Self::Control,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Point, Self::Scan, Self::Pairs, Self::Count, Self::Compose, Self::Search, Self::Write, Self::Control];
 
     /// The name; a metric label.
     pub fn name(self) -> &'static str {
@@ -244,7 +236,11 @@ impl Rpcs {
     /// The request is still decoded, priced, admitted and cut into slices as the table says. An unknown name changes
     /// nothing.
     #[must_use]
-    pub fn instead(mut self, name: &str, answer: impl for<'a> Fn(&'a Cx, Box<dyn Asked>) -> Running<'a> + Send + Sync + 'static) -> Self {
+    pub fn instead(
+        mut self,
+        name: &str,
+        answer: impl for<'a> Fn(&'a Cx, Box<dyn Asked>) -> Running<'a> + Send + Sync + 'static,
+    ) -> Self {
         if let Some(index) = self.by_name.get(name) {
             let rpc = &mut self.list[*index];
             rpc.instead = Some(Arc::new(answer));
@@ -290,7 +286,10 @@ mod tests {
 
     #[test]
     fn a_list_is_cut_in_order_and_the_rest_of_the_request_goes_along() {
-        let request = gp_proto::GetRelationshipsRequest { actor_did: "did:plc:a".into(), target_dids: (0..10).map(|n| n.to_string()).collect() };
+        let request = gp_proto::GetRelationshipsRequest {
+            actor_did: "did:plc:a".into(),
+            target_dids: (0..10).map(|n| n.to_string()).collect(),
+        };
         let parts = cut(request.clone(), 4, |it| &mut it.target_dids);
         let lists: Vec<_> = parts.iter().map(|it| it.target_dids.join("")).collect();
         assert_eq!(lists, ["0123", "4567", "89"]);

@@ -339,7 +339,8 @@ mod tests {
         use prost::Message as _;
         let rpcs = Rpcs::contract();
         let rpc = rpcs.get("GetPostRecords").unwrap();
-        let mut request = gp_proto::GetPostRecordsRequest { uris: vec!["at://a/b/c".into(); 1000], ..Default::default() };
+        let mut request =
+            gp_proto::GetPostRecordsRequest { uris: vec!["at://a/b/c".into(); 1000], ..Default::default() };
         let slices = (rpc.decode)(request.encode_to_vec().into()).unwrap().slices(256);
         assert_eq!(slices.iter().map(|it| it.price().keys).collect::<Vec<_>>(), [256, 256, 256, 232]);
         request.include_op_thread_metadata = true;

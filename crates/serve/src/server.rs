@@ -22,13 +22,21 @@ use crate::{
     budget::Budget,
     caller::{Callers, Tokens},
     logs::LineGate,
-    metrics::Live,
+    metrics::{Live, memory_limit_bytes},
     top::{SLOT, Top},
     transport::{Connections, Port, grpc},
 };
 
 /// How long requests to the admin port may take to end once calls have ended.
 const ADMIN_DRAIN: Duration = Duration::from_millis(500);
+
+/// The part of the memory that requests and answers may take, and the most of it, in bytes.
+const MEMORY_PART: u64 = 4;
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+fn bytes_in_flight_max() -> u64 {
+    memory_limit_bytes().map_or(MEMORY_BYTES_MAX, |limit| (limit / MEMORY_PART).min(MEMORY_BYTES_MAX))
+}
 
 /// What all calls share.
 pub(crate) struct Shared {
@@ -114,7 +122,7 @@ impl Server {
         let shared = Arc::new(Shared {
             tokens: Tokens::new(&config.auth_tokens, config.require_auth),
             admission: Admission::new(config.units_in_flight_max, config.waiting_max, callers.names().len()),
-            budget: Budget::new(config.bytes_in_flight_max),
+            budget: Budget::new(config.bytes_in_flight_max.unwrap_or_else(bytes_in_flight_max)),
             metrics: Arc::new(Metrics::new(&rpcs, callers.names())),
             top: Top::new(),
             lifecycle: Lifecycle::new(),
@@ -197,6 +205,8 @@ impl Server {
             let _ = admin.await;
         }
         looking_on.abort();
+        // It holds the store, which closes only when nobody does.
+        let _ = looking_on.await;
     }
 }
 

@@ -119,7 +119,8 @@ pub enum Shed {
 
 impl Shed {
     /// All reasons, by number.
-    pub const ALL: [Self; 6] = [Self::QueueTime, Self::CostCap, Self::CallerShare, Self::Bytes, Self::Oversize, Self::Draining];
+    pub const ALL: [Self; 6] =
+        [Self::QueueTime, Self::CostCap, Self::CallerShare, Self::Bytes, Self::Oversize, Self::Draining];
 
     /// The name; a metric label.
     pub fn name(self) -> &'static str {

@@ -264,7 +264,10 @@ mod tests {
         assert_eq!(costs(&shown, "last_1_minute"), (781..=800).rev().collect::<Vec<_>>());
         assert_eq!(costs(&shown, "last_10_minutes")[..3], [20_000, 800, 799]);
         let share = &shown["last_10_minutes"]["shares"][0];
-        assert_eq!((&share["rpc"], &share["caller"], &share["calls"]), (&json!("GetPostRecords"), &json!("appview"), &json!(801)));
+        assert_eq!(
+            (&share["rpc"], &share["caller"], &share["calls"]),
+            (&json!("GetPostRecords"), &json!("appview"), &json!(801))
+        );
         assert_eq!(shown["last_1_minute"]["shares"][0]["calls"], 600);
         for _ in 0..SLOTS {
             top.turn(&calls);
@@ -287,7 +290,10 @@ mod tests {
         let shown = top.show(&calls);
         let call = &shown["last_1_minute"]["calls"][0];
         assert_eq!(call["trace"], "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!((&call["at_ms"], &call["status"], &call["duration_ms"]), (&json!(1_700_000_000_000_i64), &json!("OK"), &json!(3.0)));
+        assert_eq!(
+            (&call["at_ms"], &call["status"], &call["duration_ms"]),
+            (&json!(1_700_000_000_000_i64), &json!("OK"), &json!(3.0))
+        );
         assert_eq!(shown["last_1_minute"]["shares"][0]["cost"], 7);
     }
 }

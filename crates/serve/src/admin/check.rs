@@ -24,7 +24,11 @@ const LABEL_VALUE_BYTES_MAX: usize = 128;
 /// The DID in a path.
 pub(super) fn did_in_path(path: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
     let Path(did) = path.map_err(|e| Refusal::invalid(format!("the path cannot be read: {}", e.body_text())))?;
-    if did::is_valid(&did) { Ok(did) } else { Err(Refusal::invalid(format!("{did:?} in the path is not a DID: did:<method>:<identifier>"))) }
+    if did::is_valid(&did) {
+        Ok(did)
+    } else {
+        Err(Refusal::invalid(format!("{did:?} in the path is not a DID: did:<method>:<identifier>")))
+    }
 }
 
 /// The body of `trusted-verifier`.
@@ -43,7 +47,11 @@ pub(super) fn labels(body: &[u8]) -> Result<Vec<Label>, Refusal> {
         let checks = [
             ("src", did::is_valid(&label.src), "not a DID"),
             ("uri", did::is_valid(&label.uri) || aturi::is_valid(&label.uri), "neither a DID nor an AT-URI"),
-            ("val", !label.val.is_empty() && label.val.len() <= LABEL_VALUE_BYTES_MAX, "empty, or longer than 128 bytes"),
+            (
+                "val",
+                !label.val.is_empty() && label.val.len() <= LABEL_VALUE_BYTES_MAX,
+                "empty, or longer than 128 bytes",
+            ),
             ("cts", datetime::is_valid(&label.cts), "not a time as in 2026-11-23T20:38:00.000Z"),
             ("exp", label.exp.as_deref().is_none_or(datetime::is_valid), "not a time as in 2026-11-23T20:38:00.000Z"),
             ("cid", label.cid.as_deref().is_none_or(|cid| !cid.is_empty()), "empty: leave it out"),
@@ -110,7 +118,11 @@ fn object<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Refusal> {
 }
 
 /// A JSON array, each element checked. `check` says what is wrong, to be put behind the element's position.
-fn list<T: DeserializeOwned>(body: &[u8], elements_max: usize, check: impl Fn(&T) -> Option<String>) -> Result<Vec<T>, Refusal> {
+fn list<T: DeserializeOwned>(
+    body: &[u8],
+    elements_max: usize,
+    check: impl Fn(&T) -> Option<String>,
+) -> Result<Vec<T>, Refusal> {
     let values: Vec<Value> = object(body, "a JSON array")?;
     if values.len() > elements_max {
         let error = format!("{} elements, at most {elements_max} allowed: send several requests", values.len());
@@ -151,7 +163,9 @@ mod tests {
         let entity = r#"{"tag": "t", "subject": "did:plc:a", "subjectType": "actor"}"#;
         assert_eq!(entities(format!("[{entity}]").as_bytes()).unwrap()[0].subject_type, "actor");
         assert!(error(entities(format!("[{entity}, {{}}]").as_bytes())).starts_with("[1]: missing field"));
-        assert!(error(entities(br#"[{"tag": "t", "subject": "a", "subjectType": "actor"}]"#)).starts_with("[0].subject: "));
+        assert!(
+            error(entities(br#"[{"tag": "t", "subject": "a", "subjectType": "actor"}]"#)).starts_with("[0].subject: ")
+        );
     }
 
     #[test]
@@ -162,9 +176,14 @@ mod tests {
             labels(&serde_json::to_vec(&[label]).unwrap())
         };
         let right = label("exp", "2027-11-23T20:38:00.000Z".into()).unwrap();
-        assert_eq!((right[0].neg, right[0].cid.as_deref(), right[0].exp.as_deref()), (false, None, Some("2027-11-23T20:38:00.000Z")));
+        assert_eq!(
+            (right[0].neg, right[0].cid.as_deref(), right[0].exp.as_deref()),
+            (false, None, Some("2027-11-23T20:38:00.000Z"))
+        );
         assert!(label("uri", "did:plc:b".into()).is_ok());
-        for (field, wrong) in [("src", "b.example"), ("uri", "https://b"), ("val", ""), ("cts", "today"), ("exp", "never"), ("cid", "")] {
+        for (field, wrong) in
+            [("src", "b.example"), ("uri", "https://b"), ("val", ""), ("cts", "today"), ("exp", "never"), ("cid", "")]
+        {
             assert!(error(label(field, wrong.into())).starts_with(&format!("[0].{field}: ")), "{field}");
         }
         assert!(error(label("unknown", 1.into())).starts_with("[0]: unknown field"));
@@ -177,8 +196,14 @@ mod tests {
         assert!(error(trusted(br#"{"trusted": "yes"}"#)).contains("trusted"));
         assert!(error(trusted(b"")).contains("trusted"));
         let (uri, given) = tags(br#"{"uri": "at://did:plc:b/app.bsky.feed.post/1", "tags": ["a", "b"]}"#).unwrap();
-        assert_eq!((uri.as_str(), given), ("at://did:plc:b/app.bsky.feed.post/1", vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            (uri.as_str(), given),
+            ("at://did:plc:b/app.bsky.feed.post/1", vec!["a".to_owned(), "b".to_owned()])
+        );
         assert!(error(tags(br#"{"uri": "at://b.example/app.bsky.feed.post/1", "tags": []}"#)).starts_with("uri: "));
-        assert!(error(tags(br#"{"uri": "at://did:plc:b/app.bsky.feed.post/1", "tags": ["a", ""]}"#)).starts_with("tags[1]: "));
+        assert!(
+            error(tags(br#"{"uri": "at://did:plc:b/app.bsky.feed.post/1", "tags": ["a", ""]}"#))
+                .starts_with("tags[1]: ")
+        );
     }
 }

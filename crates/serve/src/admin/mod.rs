@@ -35,7 +35,8 @@ const PAGE: &str = include_str!("page.html");
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
-const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 /// What requests to the admin port share.
@@ -126,9 +127,14 @@ pub(crate) fn service(admin: Admin) -> TowerToHyperService<Router> {
         .route("/status", get(status))
         .route("/top", get(top))
         .merge(operations)
-        .fallback(async |uri: Uri| Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: see docs for what is", uri.path())))
+        .fallback(async |uri: Uri| {
+            Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: see docs for what is", uri.path()))
+        })
         .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method: the `allow` header says which")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path takes another method: the `allow` header says which",
+            )
         })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(admin);
@@ -171,20 +177,27 @@ fn is_from_a_page_of_elsewhere(headers: &HeaderMap, uri: &Uri) -> bool {
     static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let host = uri.authority().map_or_else(|| text(&header::HOST).unwrap_or_default(), |authority| authority.as_str());
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.bytes().all(|it| it.is_ascii_digit()) { name } else { host });
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, port)| if port.bytes().all(|it| it.is_ascii_digit()) { name } else { host });
     let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     let of_elsewhere = match text(&header::ORIGIN) {
         None => false,
         Some(origin) => origin.split_once("://").is_none_or(|(_, origin)| origin != host),
     };
-    of_elsewhere || !(is_address || name == "localhost") || text(&SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
+    of_elsewhere
+        || !(is_address || name == "localhost")
+        || text(&SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
 }
 
 /// Runs an operation. A panic in it ends this request and no other.
 async fn operate_for<T>(operation: Operation<'_, T>) -> Result<T, Refusal> {
     match AssertUnwindSafe(operation).catch_unwind().await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the operation failed in an unexpected way: the log says more")),
+        Err(_) => Err(Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the operation failed in an unexpected way: the log says more",
+        )),
     }
 }
 
@@ -193,7 +206,10 @@ async fn operate(operation: Operation<'_>) -> Answer {
 }
 
 async fn page() -> Response {
-    let headers = [(header::CONTENT_SECURITY_POLICY, PAGE_POLICY), (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
     (headers, Html(PAGE)).into_response()
 }
 
@@ -299,13 +315,18 @@ mod tests {
     #[test]
     fn pages_of_elsewhere_are_told_from_tools_and_from_our_own_page() {
         let elsewhere = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let headers =
+                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
             is_from_a_page_of_elsewhere(&HeaderMap::from_iter(headers), &Uri::from_static("/admin/labels"))
         };
         for host in ["127.0.0.1:2586", "localhost:2586", "localhost", "[::1]:2586", "127.0.0.1"] {
             assert!(!elsewhere(&[("host", host)]), "{host}");
         }
-        assert!(!elsewhere(&[("host", "127.0.0.1:2586"), ("origin", "http://127.0.0.1:2586"), ("sec-fetch-site", "same-origin")]));
+        assert!(!elsewhere(&[
+            ("host", "127.0.0.1:2586"),
+            ("origin", "http://127.0.0.1:2586"),
+            ("sec-fetch-site", "same-origin")
+        ]));
         assert!(elsewhere(&[("host", "127.0.0.1:2586"), ("origin", "https://evil.example")]));
         assert!(elsewhere(&[("host", "127.0.0.1:2586"), ("origin", "null")]));
         assert!(elsewhere(&[("host", "127.0.0.1:2586"), ("origin", "http://127.0.0.1:3000")]));

@@ -70,43 +70,111 @@ impl Collector for Live {
 
         let admission = shared.admission.figures();
         let units = |value: u32| [([("resource", "units")], u64::from(value))].into_iter();
-        out.family("groundplane_admission_limit", "Units of work that may be in flight", Gauge, units(admission.limit))?;
+        out.family(
+            "groundplane_admission_limit",
+            "Units of work that may be in flight",
+            Gauge,
+            units(admission.limit),
+        )?;
         out.family("groundplane_admission_inflight", "Units of work in flight", Gauge, units(admission.in_flight))?;
         let waiting = [([("resource", "units")], admission.waiting as u64)].into_iter();
         out.family("groundplane_admission_queue_depth", "Pieces of work that wait for room", Gauge, waiting)?;
         let messages = |value: u64| [([("kind", "messages")], value)].into_iter();
-        out.family("groundplane_memory_inflight_bytes", "Bytes of requests and answers in memory", Gauge, messages(shared.budget.held()))?;
-        out.family("groundplane_memory_inflight_limit_bytes", "Bytes of requests and answers that may be in memory", Gauge, messages(shared.budget.max()))?;
+        out.family(
+            "groundplane_memory_inflight_bytes",
+            "Bytes of requests and answers in memory",
+            Gauge,
+            messages(shared.budget.held()),
+        )?;
+        out.family(
+            "groundplane_memory_inflight_limit_bytes",
+            "Bytes of requests and answers that may be in memory",
+            Gauge,
+            messages(shared.budget.max()),
+        )?;
         let open = [([("peer", "client"), ("state", "established")], shared.connections.open())].into_iter();
         out.family("groundplane_sockets", "Connections", Gauge, open)?;
-        out.single("groundplane_accepted_connections", "Connections that were accepted", Counter, shared.connections.accepted())?;
-        out.single("groundplane_accept_errors", "Connections that could not be accepted", Counter, shared.connections.errors())?;
+        out.single(
+            "groundplane_accepted_connections",
+            "Connections that were accepted",
+            Counter,
+            shared.connections.accepted(),
+        )?;
+        out.single(
+            "groundplane_accept_errors",
+            "Connections that could not be accepted",
+            Counter,
+            shared.connections.errors(),
+        )?;
 
         let store = shared.cx.store.figures();
-        let near = [([("entity", "near"), ("result", "hit")], store.near_hits), ([("entity", "near"), ("result", "miss")], store.near_misses)];
+        let near = [
+            ([("entity", "near"), ("result", "hit")], store.near_hits),
+            ([("entity", "near"), ("result", "miss")], store.near_misses),
+        ];
         out.family("groundplane_cache_keys", "Keys asked of a cache", Counter, near.into_iter())?;
         out.single("groundplane_cache_near_bytes", "Bytes of answers kept in memory", Gauge, store.near_bytes)?;
         out.single("groundplane_store_inflight", "Visits to the engine in flight", Gauge, store.reads_in_flight)?;
-        out.single("groundplane_store_limit", "Visits to the engine that may be in flight", Gauge, store.reads_in_flight_max)?;
+        out.single(
+            "groundplane_store_limit",
+            "Visits to the engine that may be in flight",
+            Gauge,
+            store.reads_in_flight_max,
+        )?;
         out.single("groundplane_store_keys_read", "Keys and ranges read from the engine", Counter, store.reads_total)?;
         out.single("groundplane_store_rows_applied", "Rows changed", Counter, store.applied_total)?;
         out.single("groundplane_store_disk_bytes", "Bytes on disk", Gauge, store.disk_bytes)?;
-        out.single("groundplane_writer_pending", "Jobs that wait for the writer or are being applied", Gauge, shared.cx.writer.pending())?;
-        out.single("groundplane_writer_disk_full", "1 while writing has stopped because the disk is full", Gauge, shared.cx.writer.disk_full().into())?;
-        out.single("groundplane_writer_failed", "1 once writing has stopped for good", Gauge, shared.cx.writer.failed().into())?;
+        out.single(
+            "groundplane_writer_pending",
+            "Jobs that wait for the writer or are being applied",
+            Gauge,
+            shared.cx.writer.pending(),
+        )?;
+        out.single(
+            "groundplane_writer_disk_full",
+            "1 while writing has stopped because the disk is full",
+            Gauge,
+            shared.cx.writer.disk_full().into(),
+        )?;
+        out.single(
+            "groundplane_writer_failed",
+            "1 once writing has stopped for good",
+            Gauge,
+            shared.cx.writer.failed().into(),
+        )?;
 
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let runtime = runtime.metrics();
             out.single("groundplane_runtime_tasks", "Tasks alive", Gauge, runtime.num_alive_tasks() as u64)?;
-            out.single("groundplane_runtime_queue_depth", "Tasks that wait in the queue shared by the workers", Gauge, runtime.global_queue_depth() as u64)?;
-            out.single_f64("groundplane_runtime_worker_busy_ratio", "Part of their time that workers were busy since the last scrape", Gauge, self.busy_ratio(&runtime))?;
+            out.single(
+                "groundplane_runtime_queue_depth",
+                "Tasks that wait in the queue shared by the workers",
+                Gauge,
+                runtime.global_queue_depth() as u64,
+            )?;
+            out.single_f64(
+                "groundplane_runtime_worker_busy_ratio",
+                "Part of their time that workers were busy since the last scrape",
+                Gauge,
+                self.busy_ratio(&runtime),
+            )?;
         }
         let stalled = self.stalled_us.load(Relaxed) as f64 / 1e6;
         out.single_f64("groundplane_runtime_stall_seconds", "By how much timers were late", Counter, stalled)?;
 
         let logs = shared.metrics.logs();
-        out.family("groundplane_log_events", "Log lines, written or not", Counter, logs.events().map(|(level, site, lines)| ([("level", level), ("site", site)], lines)))?;
-        out.family("groundplane_log_suppressed", "Log lines that were not written", Counter, logs.suppressed().map(|(reason, lines)| ([("reason", reason)], lines)))?;
+        out.family(
+            "groundplane_log_events",
+            "Log lines, written or not",
+            Counter,
+            logs.events().map(|(level, site, lines)| ([("level", level), ("site", site)], lines)),
+        )?;
+        out.family(
+            "groundplane_log_suppressed",
+            "Log lines that were not written",
+            Counter,
+            logs.suppressed().map(|(reason, lines)| ([("reason", reason)], lines)),
+        )?;
         let build = [([("version", shared.config.version.as_str())], 1)].into_iter();
         out.family("groundplane_build_info", "The version that runs", Gauge, build)?;
 
@@ -117,6 +185,11 @@ impl Collector for Live {
         out.single("process_threads", "Threads", Gauge, process.threads)?;
         out.single("process_open_fds", "Open files and sockets", Gauge, process.open_fds)?;
         out.single("process_max_fds", "Files and sockets that may be open", Gauge, process.max_fds)?;
-        out.single_f64("process_start_time_seconds", "When the process started, in seconds since 1970", Gauge, process.start_time_seconds)
+        out.single_f64(
+            "process_start_time_seconds",
+            "When the process started, in seconds since 1970",
+            Gauge,
+            process.start_time_seconds,
+        )
     }
 }

@@ -25,11 +25,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub(crate) use self::{live::Live, process::memory_limit_bytes};
 use self::{
     cells::{Grid, Histograms},
     out::Out,
 };
-pub(crate) use self::live::Live;
 use crate::{
     CallerId, Class, Code, Rpcs, Shed, Status,
     logs::LogCounts,
@@ -43,9 +43,11 @@ const NAMED_SERIES_MAX: u64 = 4_000;
 const SEEN: u64 = 1 << 63;
 
 /// Upper bounds in microseconds, from a quarter of a millisecond to ten seconds.
-const DURATION_US: [u64; 12] = [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
+const DURATION_US: [u64; 12] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
 const WAIT_US: [u64; 10] = [50, 250, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000];
-const BATCH_KEYS: [u64; 16] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 100_000];
+const BATCH_KEYS: [u64; 16] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 100_000];
 const BYTES: [u64; 8] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20];
 
 /// How far a call had come; a metric label.
@@ -303,58 +305,154 @@ impl Collector for Calls {
         let stage = |at: usize| ("stage", Stage::NAMES[at]);
         let value = |cell: &AtomicU64| cell.load(Relaxed);
 
-        out.family("groundplane_rpc_requests", "Calls that ended, by how they ended", Counter, self.requests.touched().map(
-            |([r, c, code], cell)| ([rpc(r), caller(c), ("code", Code::ALL[code].name())], value(cell)),
-        ))?;
-        out.family("groundplane_rpc_requests_by_size", "Calls that ended, by their number of keys", Counter, self.by_size.touched().map(
-            |([r, c, s], cell)| ([rpc(r), caller(c), size(s)], value(cell)),
-        ))?;
+        out.family(
+            "groundplane_rpc_requests",
+            "Calls that ended, by how they ended",
+            Counter,
+            self.requests
+                .touched()
+                .map(|([r, c, code], cell)| ([rpc(r), caller(c), ("code", Code::ALL[code].name())], value(cell))),
+        )?;
+        out.family(
+            "groundplane_rpc_requests_by_size",
+            "Calls that ended, by their number of keys",
+            Counter,
+            self.by_size.touched().map(|([r, c, s], cell)| ([rpc(r), caller(c), size(s)], value(cell))),
+        )?;
         // A series is shown at 0 once before it is shown at 1, so that a rule sees it rise.
-        out.family("groundplane_rpc_first_seen", "A call, caller and number of keys that this process had not seen", Counter, self.by_size.touched().map(
-            |(at @ [r, c, s], _)| ([rpc(r), caller(c), size(s)], self.announced.at(at).swap(1, Relaxed)),
-        ))?;
-        out.family("groundplane_rpc_keys", "Keys asked for", Counter, self.keys.touched().map(
-            |([r, c], cell)| ([rpc(r), caller(c)], value(cell)),
-        ))?;
-        out.family("groundplane_rpc_unique_keys", "Distinct keys asked for, each call by itself", Counter, self.unique.touched().map(
-            |([r], cell)| ([rpc(r)], value(cell)),
-        ))?;
-        out.family("groundplane_rpc_skip_cache_keys", "Keys to be read past the caches", Counter, self.skip_cache.touched().map(
-            |([r, c], cell)| ([rpc(r), caller(c)], value(cell)),
-        ))?;
-        out.family("groundplane_rpc_batch_keys_max", "Most keys in one call since the last scrape", Gauge, self.batch_max.touched().map(
-            |([r, c], cell)| ([rpc(r), caller(c)], cell.swap(SEEN, Relaxed) & !SEEN),
-        ))?;
+        out.family(
+            "groundplane_rpc_first_seen",
+            "A call, caller and number of keys that this process had not seen",
+            Counter,
+            self.by_size
+                .touched()
+                .map(|(at @ [r, c, s], _)| ([rpc(r), caller(c), size(s)], self.announced.at(at).swap(1, Relaxed))),
+        )?;
+        out.family(
+            "groundplane_rpc_keys",
+            "Keys asked for",
+            Counter,
+            self.keys.touched().map(|([r, c], cell)| ([rpc(r), caller(c)], value(cell))),
+        )?;
+        out.family(
+            "groundplane_rpc_unique_keys",
+            "Distinct keys asked for, each call by itself",
+            Counter,
+            self.unique.touched().map(|([r], cell)| ([rpc(r)], value(cell))),
+        )?;
+        out.family(
+            "groundplane_rpc_skip_cache_keys",
+            "Keys to be read past the caches",
+            Counter,
+            self.skip_cache.touched().map(|([r, c], cell)| ([rpc(r), caller(c)], value(cell))),
+        )?;
+        out.family(
+            "groundplane_rpc_batch_keys_max",
+            "Most keys in one call since the last scrape",
+            Gauge,
+            self.batch_max.touched().map(|([r, c], cell)| ([rpc(r), caller(c)], cell.swap(SEEN, Relaxed) & !SEEN)),
+        )?;
         out.histograms("groundplane_rpc_batch_keys", "Keys of a call", 1.0, &self.batch, |[r]| [rpc(r)])?;
-        out.histograms("groundplane_rpc_duration_seconds", "Time from the headers of a call to its encoded answer", 1e-6, &self.duration, |[r, s]| [rpc(r), size(s)])?;
-        out.histograms("groundplane_rpc_request_bytes", "Bytes of a request message", 1.0, &self.request_bytes, |[r]| [rpc(r)])?;
-        out.histograms("groundplane_rpc_response_bytes", "Bytes of a response message", 1.0, &self.response_bytes, |[r]| [rpc(r)])?;
+        out.histograms(
+            "groundplane_rpc_duration_seconds",
+            "Time from the headers of a call to its encoded answer",
+            1e-6,
+            &self.duration,
+            |[r, s]| [rpc(r), size(s)],
+        )?;
+        out.histograms(
+            "groundplane_rpc_request_bytes",
+            "Bytes of a request message",
+            1.0,
+            &self.request_bytes,
+            |[r]| [rpc(r)],
+        )?;
+        out.histograms(
+            "groundplane_rpc_response_bytes",
+            "Bytes of a response message",
+            1.0,
+            &self.response_bytes,
+            |[r]| [rpc(r)],
+        )?;
         let by_caller = |grid: &Grid<1>, at: usize| ([caller(at)], grid.get([at]));
         let callers = 0..self.callers.len();
-        out.family("groundplane_rpc_inflight", "Calls begun and not ended", Gauge, callers.clone().map(|at| by_caller(&self.inflight, at)))?;
-        out.family("groundplane_inflight_keys", "Keys of calls begun and not ended", Gauge, callers.clone().map(|at| by_caller(&self.inflight_keys, at)))?;
-        out.family("groundplane_inflight_keys_max", "Most keys of calls in flight since the last scrape", Gauge, callers.clone().map(
-            // What is in flight now is in flight in the next interval, too.
-            |at| ([caller(at)], self.inflight_keys_max.at([at]).swap(self.inflight_keys.get([at]) | SEEN, Relaxed) & !SEEN),
-        ))?;
-        out.family("groundplane_admission_cost_units", "Cost of calls that ended", Counter, callers.map(|at| by_caller(&self.cost, at)))?;
-        out.family("groundplane_rpc_cancelled", "Calls whose caller went away", Counter, self.cancelled.touched().map(
-            |([r, s], cell)| ([rpc(r), stage(s)], value(cell)),
-        ))?;
-        out.family("groundplane_rpc_panics", "Calls that ended in a panic", Counter, self.panics.touched().map(
-            |([r], cell)| ([rpc(r)], value(cell)),
-        ))?;
-        out.histograms("groundplane_admission_wait_seconds", "Time that calls waited for room", 1e-6, &self.wait, |[c]| [("class", Class::ALL[c].name())])?;
-        out.family("groundplane_shed", "Calls that were refused", Counter, self.shed.touched().map(
-            |([r, c, s], cell)| ([rpc(r), caller(c), ("reason", Shed::ALL[s].name())], value(cell)),
-        ))?;
-        out.family("groundplane_deadline_exceeded", "Calls that ran out of time", Counter, self.late.touched().map(
-            |([r, s], cell)| ([rpc(r), stage(s)], value(cell)),
-        ))?;
-        out.family("groundplane_expired_work_skipped", "Work that was not begun because its time was over", Counter, self.expired.touched().map(
-            |([s], cell)| ([stage(s)], value(cell)),
-        ))?;
-        out.single("groundplane_answers_dropped", "Large answers that their caller did not read in time", Counter, value(&self.answers_dropped))
+        out.family(
+            "groundplane_rpc_inflight",
+            "Calls begun and not ended",
+            Gauge,
+            callers.clone().map(|at| by_caller(&self.inflight, at)),
+        )?;
+        out.family(
+            "groundplane_inflight_keys",
+            "Keys of calls begun and not ended",
+            Gauge,
+            callers.clone().map(|at| by_caller(&self.inflight_keys, at)),
+        )?;
+        out.family(
+            "groundplane_inflight_keys_max",
+            "Most keys of calls in flight since the last scrape",
+            Gauge,
+            callers.clone().map(
+                // What is in flight now is in flight in the next interval, too.
+                |at| {
+                    (
+                        [caller(at)],
+                        self.inflight_keys_max.at([at]).swap(self.inflight_keys.get([at]) | SEEN, Relaxed) & !SEEN,
+                    )
+                },
+            ),
+        )?;
+        out.family(
+            "groundplane_admission_cost_units",
+            "Cost of calls that ended",
+            Counter,
+            callers.map(|at| by_caller(&self.cost, at)),
+        )?;
+        out.family(
+            "groundplane_rpc_cancelled",
+            "Calls whose caller went away",
+            Counter,
+            self.cancelled.touched().map(|([r, s], cell)| ([rpc(r), stage(s)], value(cell))),
+        )?;
+        out.family(
+            "groundplane_rpc_panics",
+            "Calls that ended in a panic",
+            Counter,
+            self.panics.touched().map(|([r], cell)| ([rpc(r)], value(cell))),
+        )?;
+        out.histograms(
+            "groundplane_admission_wait_seconds",
+            "Time that calls waited for room",
+            1e-6,
+            &self.wait,
+            |[c]| [("class", Class::ALL[c].name())],
+        )?;
+        out.family(
+            "groundplane_shed",
+            "Calls that were refused",
+            Counter,
+            self.shed
+                .touched()
+                .map(|([r, c, s], cell)| ([rpc(r), caller(c), ("reason", Shed::ALL[s].name())], value(cell))),
+        )?;
+        out.family(
+            "groundplane_deadline_exceeded",
+            "Calls that ran out of time",
+            Counter,
+            self.late.touched().map(|([r, s], cell)| ([rpc(r), stage(s)], value(cell))),
+        )?;
+        out.family(
+            "groundplane_expired_work_skipped",
+            "Work that was not begun because its time was over",
+            Counter,
+            self.expired.touched().map(|([s], cell)| ([stage(s)], value(cell))),
+        )?;
+        out.single(
+            "groundplane_answers_dropped",
+            "Large answers that their caller did not read in time",
+            Counter,
+            value(&self.answers_dropped),
+        )
     }
 }
 

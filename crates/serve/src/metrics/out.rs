@@ -59,7 +59,8 @@ impl<'a> Out<'a> {
         labels: impl Fn([usize; N]) -> [Label<'l>; L],
     ) -> Result<(), Error> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        let bounds: Vec<f64> = histograms.bounds().iter().map(|bound| rounded(*bound as f64 * scale)).chain([f64::INFINITY]).collect();
+        let bounds: Vec<f64> =
+            histograms.bounds().iter().map(|bound| rounded(*bound as f64 * scale)).chain([f64::INFINITY]).collect();
         for (position, it) in histograms.touched() {
             let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(it.buckets).collect();
             let labels = labels(position);

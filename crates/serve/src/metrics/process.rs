@@ -56,16 +56,37 @@ impl Process {
     }
 }
 
+/// Bytes of memory that this process may use: the bound of its control group, or what the machine has. `None` if the
+/// kernel does not say.
+pub(crate) fn memory_limit_bytes() -> Option<u64> {
+    let of_group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let of_machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total_bytes(&text));
+    [of_group, of_machine].into_iter().flatten().min()
+}
+
+fn mem_total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let process = Process::of_stat("12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 7 18 1000 4096000 300 20");
+        let process =
+            Process::of_stat("12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 7 18 1000 4096000 300 20");
         assert_eq!((process.cpu_seconds, process.threads, process.start_time_seconds), (3.0, 7, 10.0));
         assert_eq!((process.virtual_bytes, process.resident_bytes), (4_096_000, 300 * 4_096));
         assert_eq!(Process::of_stat(""), Process::default());
+    }
+
+    #[test]
+    fn the_memory_of_a_machine_is_in_kibibytes() {
+        assert_eq!(mem_total_bytes("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(mem_total_bytes(""), None);
     }
 
     #[cfg(target_os = "linux")]

@@ -154,7 +154,12 @@ impl AnswerBody {
 }
 
 /// Waits until the body is gone or its time is over, and drops what is left of it.
-async fn drop_if_not_read(large: Weak<Mutex<Option<Large>>>, gone: oneshot::Receiver<()>, read_by: Instant, calls: Arc<Calls>) {
+async fn drop_if_not_read(
+    large: Weak<Mutex<Option<Large>>>,
+    gone: oneshot::Receiver<()>,
+    read_by: Instant,
+    calls: Arc<Calls>,
+) {
     if tokio::time::timeout_at(read_by, gone).await.is_err()
         && let Some(large) = large.upgrade()
         && large.lock().take().is_some()
@@ -177,7 +182,11 @@ impl Body for AnswerBody {
             (None, None) => self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
             (prefix, bytes) => {
                 let at = if prefix.is_some() { 0 } else { PREFIX_BYTES };
-                Some(Ok(Frame::data(Piece { prefix: prefix.unwrap_or_default(), at, bytes: bytes.unwrap_or_default() })))
+                Some(Ok(Frame::data(Piece {
+                    prefix: prefix.unwrap_or_default(),
+                    at,
+                    bytes: bytes.unwrap_or_default(),
+                })))
             }
         })
     }
@@ -247,7 +256,10 @@ mod tests {
 
         let whole: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();
         let (a, b) = whole.split_at(10);
-        for parts in [smallvec![Bytes::from(whole.clone())], smallvec![Bytes::copy_from_slice(a), Bytes::new(), Bytes::copy_from_slice(b)]] {
+        for parts in [
+            smallvec![Bytes::from(whole.clone())],
+            smallvec![Bytes::copy_from_slice(a), Bytes::new(), Bytes::copy_from_slice(b)],
+        ] {
             let (bytes, sizes) = read(body(parts)).await;
             assert_eq!(bytes[..5], [0, 0, 9, 0x27, 0xc0]);
             assert!(bytes[5..] == whole);
@@ -260,7 +272,12 @@ mod tests {
     async fn what_is_not_read_in_time_leaves_the_memory() {
         let budget = Budget::new(100 << 20);
         let parts = smallvec![Bytes::from(vec![1; 1 << 20])];
-        let mut body = AnswerBody::message(answered(&budget, parts), HeaderMap::new(), Instant::now() + Duration::from_secs(20), &calls());
+        let mut body = AnswerBody::message(
+            answered(&budget, parts),
+            HeaderMap::new(),
+            Instant::now() + Duration::from_secs(20),
+            &calls(),
+        );
         assert!(body.frame().await.unwrap().is_ok());
         tokio::time::sleep(Duration::from_secs(19)).await;
         assert!(body.frame().await.unwrap().is_ok());

@@ -3,14 +3,7 @@
 //! A call is a POST whose body is one message behind a prefix of five bytes, and its answer is the same, followed by
 //! trailers that say how it ended. A call that was not answered has the trailers as headers and no body.
 
-use std::{
-    convert::Infallible,
-    fmt::Write as _,
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, fmt::Write as _, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -51,7 +44,10 @@ const MESSAGE_BYTES_MAX: usize = 1_024;
 /// The service behind a port that speaks gRPC.
 pub(crate) fn service(
     shared: Arc<Shared>,
-) -> impl Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static {
+) -> impl Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
     service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok(answer(&shared, request).await) }
@@ -73,7 +69,10 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<An
                 None => call::unknown(shared, &head.headers),
                 Some(rpc) => {
                     let inbound = Inbound { rpc, headers: &head.headers, timeout: timeout(&head.headers) };
-                    call::call(shared, inbound, |bytes_max| receive(&mut body, &head.headers, bytes_max, &shared.budget)).await
+                    call::call(shared, inbound, |bytes_max| {
+                        receive(&mut body, &head.headers, bytes_max, &shared.budget)
+                    })
+                    .await
                 }
             };
             match outcome {
@@ -174,7 +173,8 @@ fn percent_encoded(message: &str) -> String {
 /// How long the caller gives us: up to eight digits and a unit.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(header) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
-    let wrong = || Status::new(Code::InvalidArgument, "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n");
+    let wrong =
+        || Status::new(Code::InvalidArgument, "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n");
     let (unit, digits) = header.as_bytes().split_last().ok_or_else(wrong)?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(wrong());
@@ -192,7 +192,12 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 /// Receives the one message of a unary call.
-async fn receive(body: &mut Incoming, headers: &HeaderMap, bytes_max: usize, budget: &Arc<Budget>) -> Result<Received, Status> {
+async fn receive(
+    body: &mut Incoming,
+    headers: &HeaderMap,
+    bytes_max: usize,
+    budget: &Arc<Budget>,
+) -> Result<Received, Status> {
     // The prefix, and what came with it. Nearly always that is the whole message, which then is not copied.
     let mut first = Bytes::new();
     while first.len() < PREFIX_BYTES {
@@ -207,7 +212,10 @@ async fn receive(body: &mut Incoming, headers: &HeaderMap, bytes_max: usize, bud
     }
     let bytes = message_bytes(&first, headers)?;
     if bytes > bytes_max {
-        return Err(Status::shed(Shed::Oversize, format!("a message of {bytes} bytes, at most {bytes_max} allowed: send several")));
+        return Err(Status::shed(
+            Shed::Oversize,
+            format!("a message of {bytes} bytes, at most {bytes_max} allowed: send several"),
+        ));
     }
     let held = budget.hold(bytes)?;
     let end = PREFIX_BYTES + bytes;
@@ -243,7 +251,9 @@ fn message_bytes(first: &[u8], headers: &HeaderMap) -> Result<usize, Status> {
     match flag {
         0 => Ok(u32::from_be_bytes(length) as usize),
         1 => Err(match headers.get(&GRPC_ENCODING).map(HeaderValue::as_bytes) {
-            None | Some(b"identity") => Status::new(Code::Internal, "the message is marked as compressed, and grpc-encoding does not say how"),
+            None | Some(b"identity") => {
+                Status::new(Code::Internal, "the message is marked as compressed, and grpc-encoding does not say how")
+            }
             Some(_) => Status::new(Code::Unimplemented, "compressed requests are not served: send them uncompressed"),
         }),
         _ => Err(Status::new(Code::Internal, "the prefix of the message is not one of gRPC")),
@@ -282,7 +292,9 @@ mod tests {
     #[test]
     fn a_timeout_has_up_to_eight_digits_and_a_unit() {
         let of = |value| timeout(&header(&GRPC_TIMEOUT, value));
-        for (value, ms) in [("1H", 3_600_000), ("2M", 120_000), ("3S", 3_000), ("100m", 100), ("5000u", 5), ("99999999n", 99)] {
+        for (value, ms) in
+            [("1H", 3_600_000), ("2M", 120_000), ("3S", 3_000), ("100m", 100), ("5000u", 5), ("99999999n", 99)]
+        {
             assert_eq!(of(value).unwrap().unwrap().as_millis(), ms, "{value}");
         }
         for wrong in ["", "1", "S", "-1S", "1.5S", "123456789m", "1s", "1 S"] {
@@ -295,12 +307,15 @@ mod tests {
     fn messages_are_printable_ascii_on_the_wire() {
         assert_eq!(percent_encoded("100% of \u{fc} is\nok"), "100%25 of %C3%BC is%0Aok");
         let long = percent_encoded(&"\u{fc}".repeat(5_000));
-        assert!(long.len() <= MESSAGE_BYTES_MAX && long.ends_with(['C', 'B', '3']) && HeaderValue::try_from(long).is_ok());
+        assert!(
+            long.len() <= MESSAGE_BYTES_MAX && long.ends_with(['C', 'B', '3']) && HeaderValue::try_from(long).is_ok()
+        );
     }
 
     #[test]
     fn only_uncompressed_messages_are_taken() {
-        let code = |flag, headers: &HeaderMap| message_bytes(&[flag, 0, 0, 1, 2], headers).map_err(|status| status.code);
+        let code =
+            |flag, headers: &HeaderMap| message_bytes(&[flag, 0, 0, 1, 2], headers).map_err(|status| status.code);
         assert_eq!(code(0, &HeaderMap::new()), Ok(258));
         assert_eq!(code(0, &header(&GRPC_ENCODING, "gzip")), Ok(258));
         assert_eq!(code(1, &header(&GRPC_ENCODING, "gzip")), Err(Code::Unimplemented));

@@ -125,7 +125,10 @@ impl Port {
                     self.connections.errors.fetch_add(1, Relaxed);
                     // A peer that left before it was accepted is its own affair. Anything else is ours: no
                     // descriptors, no memory.
-                    if !matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) {
+                    if !matches!(
+                        e.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+                    ) {
                         tokio::time::sleep(ACCEPT_REST).await;
                     }
                     continue;
@@ -150,7 +153,10 @@ impl Port {
 }
 
 /// Accepts a connection as soon as there is room for one more.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, permit))

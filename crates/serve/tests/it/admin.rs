@@ -142,13 +142,38 @@ async fn an_operator_is_understood() {
         (Method::POST, "/admin/ingest/pause", String::new(), "pause".to_owned()),
         (Method::POST, "/admin/ingest/resume", String::new(), "resume".into()),
         (Method::POST, "/admin/repos/did:plc:a/resync", String::new(), "resync did:plc:a".into()),
-        (Method::POST, "/admin/actors/did%3Aweb%3Ab.example/refresh", String::new(), "refresh did:web:b.example".into()),
-        (Method::PUT, "/admin/actors/did:plc:a/trusted-verifier", r#"{"trusted": false}"#.into(), "trusted did:plc:a false".into()),
+        (
+            Method::POST,
+            "/admin/actors/did%3Aweb%3Ab.example/refresh",
+            String::new(),
+            "refresh did:web:b.example".into(),
+        ),
+        (
+            Method::PUT,
+            "/admin/actors/did:plc:a/trusted-verifier",
+            r#"{"trusted": false}"#.into(),
+            "trusted did:plc:a false".into(),
+        ),
         (Method::POST, "/admin/labels", format!("[{label}]"), format!("labels [{label}]")),
-        (Method::PUT, "/admin/suggested/follows", r#"["did:plc:b", "did:plc:a"]"#.into(), r#"follows ["did:plc:b", "did:plc:a"]"#.into()),
-        (Method::PUT, "/admin/suggested/feeds", r#"["at://did:plc:b/app.bsky.feed.generator/1"]"#.into(), r#"feeds ["at://did:plc:b/app.bsky.feed.generator/1"]"#.into()),
+        (
+            Method::PUT,
+            "/admin/suggested/follows",
+            r#"["did:plc:b", "did:plc:a"]"#.into(),
+            r#"follows ["did:plc:b", "did:plc:a"]"#.into(),
+        ),
+        (
+            Method::PUT,
+            "/admin/suggested/feeds",
+            r#"["at://did:plc:b/app.bsky.feed.generator/1"]"#.into(),
+            r#"feeds ["at://did:plc:b/app.bsky.feed.generator/1"]"#.into(),
+        ),
         (Method::PUT, "/admin/suggested/entities", format!("[{entity}]"), format!("entities [{entity}]")),
-        (Method::PUT, "/admin/records/tags", r#"{"uri": "at://did:plc:b/app.bsky.feed.post/1", "tags": ["x"]}"#.into(), r#"tags at://did:plc:b/app.bsky.feed.post/1 ["x"]"#.into()),
+        (
+            Method::PUT,
+            "/admin/records/tags",
+            r#"{"uri": "at://did:plc:b/app.bsky.feed.post/1", "tags": ["x"]}"#.into(),
+            r#"tags at://did:plc:b/app.bsky.feed.post/1 ["x"]"#.into(),
+        ),
     ];
     for (method, path, body, asked) in cases {
         let (status, _, answer) = rig.admin(method, path, &[], body).await;
@@ -192,7 +217,8 @@ async fn every_failure_is_json_and_says_what_to_do() {
         }
     }
     assert!(operator.asked().is_empty());
-    let (_, _, answer) = rig.admin(Method::PUT, "/admin/suggested/follows", &[], r#"["did:plc:a", "alice.example"]"#).await;
+    let (_, _, answer) =
+        rig.admin(Method::PUT, "/admin/suggested/follows", &[], r#"["did:plc:a", "alice.example"]"#).await;
     assert!(error(&answer).starts_with("[1]"), "{answer}");
 }
 

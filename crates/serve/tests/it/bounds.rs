@@ -21,7 +21,10 @@ use tokio::{
 use crate::rig::{Never, PATIENCE, Reply, Rig, TellDrop, framed, whole};
 
 fn posts(count: usize) -> GetPostRecordsRequest {
-    GetPostRecordsRequest { uris: (0..count).map(|n| format!("at://did:plc:abcdefghijklmnopqrstuvwx/app.bsky.feed.post/{n:013}")).collect(), ..Default::default() }
+    GetPostRecordsRequest {
+        uris: (0..count).map(|n| format!("at://did:plc:abcdefghijklmnopqrstuvwx/app.bsky.feed.post/{n:013}")).collect(),
+        ..Default::default()
+    }
 }
 
 /// A record for each URI: the URI, and as many bytes more.
@@ -62,7 +65,10 @@ async fn twenty_thousand_keys_are_answered_in_slices_in_order_and_aligned() {
         }
         assert_eq!((most.load(SeqCst), slices.load(SeqCst)), (256, 20_000_usize.div_ceil(256)));
     }
-    assert_eq!(rig.metric(r#"groundplane_rpc_batch_keys_max{rpc="GetPostRecords",caller="unknown"}"#).await, Some(20_000.0));
+    assert_eq!(
+        rig.metric(r#"groundplane_rpc_batch_keys_max{rpc="GetPostRecords",caller="unknown"}"#).await,
+        Some(20_000.0)
+    );
     rig.until_metric(r#"groundplane_memory_inflight_bytes{kind="messages"}"#, 0.0).await;
     let (_, top) = rig.get("/top").await;
     let top: serde_json::Value = serde_json::from_str(&top).unwrap();
@@ -123,26 +129,44 @@ async fn too_many_keys_are_refused_before_anything_is_read() {
         let empty = GetPostRecordsRequest { uris: vec![String::new(); 5_000_000], ..Default::default() };
         for request in [posts(100_001), empty] {
             let reply = client.call("GetPostRecords", &request).await;
-            assert_eq!((reply.code(), reply.status("grpc-retry-pushback-ms")), (Code::ResourceExhausted as u32, Some("-1")));
+            assert_eq!(
+                (reply.code(), reply.status("grpc-retry-pushback-ms")),
+                (Code::ResourceExhausted as u32, Some("-1"))
+            );
         }
         assert_eq!(calls.load(SeqCst), 0);
     }
-    assert_eq!(rig.metric(r#"groundplane_shed_total{rpc="GetPostRecords",caller="unknown",reason="oversize"}"#).await, Some(4.0));
+    assert_eq!(
+        rig.metric(r#"groundplane_shed_total{rpc="GetPostRecords",caller="unknown",reason="oversize"}"#).await,
+        Some(4.0)
+    );
     assert_eq!(rig.h2().await.call("GetPostRecords", &posts(100_000)).await.code(), 0);
 }
 
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_by_its_prefix() {
     let config = Config { request_bytes_max: 64 << 10, ..Config::default() };
-    let rpcs = Rpcs::contract().instead("GetPostRecords", |_, asked| Box::pin(async move { Ok(answer(asked.message(), 0)) }));
-    let rig = Rig::start_with(rpcs.instead("GetTimeline", |_, _| Box::pin(async { Ok(Bytes::new()) })), config, Arc::new(NoOperator)).await;
+    let rpcs =
+        Rpcs::contract().instead("GetPostRecords", |_, asked| Box::pin(async move { Ok(answer(asked.message(), 0)) }));
+    let rig = Rig::start_with(
+        rpcs.instead("GetTimeline", |_, _| Box::pin(async { Ok(Bytes::new()) })),
+        config,
+        Arc::new(NoOperator),
+    )
+    .await;
     for mut client in rig.both().await {
         assert_eq!(client.call("GetPostRecords", &posts(500)).await.code(), 0);
         // The rest never comes.
         let reply = client.in_pieces("GetPostRecords", vec![Bytes::from_static(b"\0\xff\xff\xff\xff")]).await;
-        assert_eq!((reply.code(), reply.status("grpc-retry-pushback-ms")), (Code::ResourceExhausted as u32, Some("-1")));
+        assert_eq!(
+            (reply.code(), reply.status("grpc-retry-pushback-ms")),
+            (Code::ResourceExhausted as u32, Some("-1"))
+        );
         let mut client = rig.h2().await;
-        assert_eq!(client.raw("GetTimeline", &[], [&b"\0\0\0\x04\x01"[..], &[0; 1025]].concat()).await.code(), Code::ResourceExhausted as u32);
+        assert_eq!(
+            client.raw("GetTimeline", &[], [&b"\0\0\0\x04\x01"[..], &[0; 1025]].concat()).await.code(),
+            Code::ResourceExhausted as u32
+        );
     }
 }
 
@@ -172,7 +196,12 @@ async fn a_call_ends_at_its_deadline_and_its_work_with_it() {
 #[tokio::test]
 async fn a_request_that_never_ends_ends_at_its_deadline() {
     let config = Config { deadline_ms_max: 100, ..Config::default() };
-    let rig = Rig::start_with(Rpcs::contract().instead("Ping", |_, _| Box::pin(async { Ok(Bytes::new()) })), config, Arc::new(NoOperator)).await;
+    let rig = Rig::start_with(
+        Rpcs::contract().instead("Ping", |_, _| Box::pin(async { Ok(Bytes::new()) })),
+        config,
+        Arc::new(NoOperator),
+    )
+    .await;
     for mut client in rig.both().await {
         let endless = futures::StreamExt::chain(
             futures::stream::iter([Ok(hyper::body::Frame::data(Bytes::from_static(b"\0\0\0\0\x09half")))]),
@@ -199,30 +228,31 @@ async fn the_work_of_a_caller_that_goes_away_stops() {
         })
     });
     let rig = Rig::start(rpcs).await;
-    // A stream that is reset, a connection that is closed; one small call, and one that is being cut.
-    for (cancelled, keys) in [10, 2_000].into_iter().enumerate() {
-        let mut client = rig.h2().await;
+    let mut cancelled = 0.0;
+    // One small call, and one that is served in slices.
+    for keys in [10, 2_000] {
         let request = posts(keys);
-        {
-            let call = client.call("GetPostRecords", &request);
-            tokio::pin!(call);
-            tokio::select! {
-                _ = &mut call => panic!("it never ends"),
-                begun = timeout(PATIENCE, has_begun.recv()) => assert!(begun.unwrap().is_some()),
+        for version in [http::Version::HTTP_2, http::Version::HTTP_11] {
+            let mut client = if version == http::Version::HTTP_2 { rig.h2().await } else { rig.h1().await };
+            {
+                let call = client.call("GetPostRecords", &request);
+                tokio::pin!(call);
+                tokio::select! {
+                    _ = &mut call => panic!("it never ends"),
+                    begun = timeout(PATIENCE, has_begun.recv()) => assert!(begun.unwrap().is_some()),
+                }
+                // Over HTTP/2, dropping the call resets its stream.
             }
+            if version == http::Version::HTTP_11 {
+                client.connection.abort();
+            }
+            timeout(PATIENCE, dropped.recv()).await.unwrap().unwrap();
+            cancelled += 1.0;
+            rig.until_metric(r#"groundplane_rpc_cancelled_total{rpc="GetPostRecords",stage="run"}"#, cancelled).await;
+            // Other slices of the same call have begun, and ended with it.
+            while has_begun.try_recv().is_ok() {}
+            while dropped.try_recv().is_ok() {}
         }
-        timeout(PATIENCE, dropped.recv()).await.unwrap().unwrap();
-        let mut client = rig.h1().await;
-        let connection = client.connection.abort_handle();
-        let call = tokio::spawn(async move { client.raw("GetPostRecords", &[], framed(&posts(keys))).await });
-        timeout(PATIENCE, has_begun.recv()).await.unwrap();
-        connection.abort();
-        assert!(call.await.is_err());
-        timeout(PATIENCE, dropped.recv()).await.unwrap().unwrap();
-        // Other slices of the same call have begun and ended with it.
-        rig.until_metric(r#"groundplane_rpc_cancelled_total{rpc="GetPostRecords",stage="run"}"#, 2.0 * (cancelled as f64 + 1.0)).await;
-        while has_begun.try_recv().is_ok() {}
-        while dropped.try_recv().is_ok() {}
     }
     rig.until_metric(r#"groundplane_admission_inflight{resource="units"}"#, 0.0).await;
     rig.until_metric(r#"groundplane_rpc_inflight{caller="unknown"}"#, 0.0).await;
@@ -258,10 +288,16 @@ async fn a_call_that_finds_no_room_in_time_is_shed_and_told_when_to_come_back() 
     }
     for mut client in rig.both().await {
         let reply = client.call("GetTimeline", &PingRequest {}).await;
-        assert_eq!((reply.code(), reply.status("grpc-retry-pushback-ms")), (Code::ResourceExhausted as u32, Some("1000")));
+        assert_eq!(
+            (reply.code(), reply.status("grpc-retry-pushback-ms")),
+            (Code::ResourceExhausted as u32, Some("1000"))
+        );
         assert_eq!(client.call("Ping", &PingRequest {}).await.code(), 0, "it is not queued");
     }
-    assert_eq!(rig.metric(r#"groundplane_shed_total{rpc="GetTimeline",caller="unknown",reason="queue_time"}"#).await, Some(2.0));
+    assert_eq!(
+        rig.metric(r#"groundplane_shed_total{rpc="GetTimeline",caller="unknown",reason="queue_time"}"#).await,
+        Some(2.0)
+    );
     gate.add_permits(100);
     for call in holding {
         assert_eq!(call.await.unwrap().code(), 0);
@@ -271,7 +307,8 @@ async fn a_call_that_finds_no_room_in_time_is_shed_and_told_when_to_come_back() 
 /// A caller that asks for much and reads nothing: its answer leaves the memory when its time is over.
 #[tokio::test]
 async fn an_answer_that_nobody_reads_is_dropped() {
-    let rpcs = Rpcs::contract().instead("GetPostRecords", |_, asked| Box::pin(async move { Ok(answer(asked.message(), 100_000)) }));
+    let rpcs = Rpcs::contract()
+        .instead("GetPostRecords", |_, asked| Box::pin(async move { Ok(answer(asked.message(), 100_000)) }));
     let config = Config { answer_drain_ms_max: 300, ..Config::default() };
     let rig = Rig::start_with(rpcs, config, Arc::new(NoOperator)).await;
     let mut unread = Vec::new();
@@ -288,14 +325,20 @@ async fn an_answer_that_nobody_reads_is_dropped() {
 }
 
 #[tokio::test]
-async fn bytes_in_memory_have_a_bound() {
-    let rpcs = Rpcs::contract().instead("GetPostRecords", |_, asked| Box::pin(async move { Ok(answer(asked.message(), 100_000)) }));
-    let config = Config { bytes_in_flight_max: 2_000_000, ..Config::default() };
+async fn bytes_in_memory_have_a_bound_and_one_call_has_a_tenth_of_it() {
+    let rpcs = Rpcs::contract().instead("GetPostRecords", |_, asked| {
+        Box::pin(async move { Ok(answer(asked.message(), 10_000)) })
+    });
+    let config = Config { bytes_in_flight_max: Some(1_000_000), answer_drain_ms_max: 600_000, ..Config::default() };
     let rig = Rig::start_with(rpcs, config, Arc::new(NoOperator)).await;
     for mut client in rig.both().await {
-        assert_eq!(client.call("GetPostRecords", &posts(10)).await.code(), 0);
-        let reply = client.call("GetPostRecords", &posts(25)).await;
-        assert_eq!((reply.code(), reply.status("grpc-retry-pushback-ms")), (Code::ResourceExhausted as u32, Some("1000")));
+        assert_eq!(client.call("GetPostRecords", &posts(9)).await.code(), 0);
+        // Served whole, and in slices.
+        for keys in [11, 300] {
+            let reply = client.call("GetPostRecords", &posts(keys)).await;
+            let refused = (reply.code(), reply.status("grpc-retry-pushback-ms"));
+            assert_eq!(refused, (Code::ResourceExhausted as u32, Some("-1")), "it would be refused again");
+        }
     }
     rig.until_metric(r#"groundplane_memory_inflight_bytes{kind="messages"}"#, 0.0).await;
 }

@@ -2,27 +2,32 @@
 
 use std::sync::Arc;
 
+use crate::rig::{Reply, Rig, framed, whole};
 use bytes::Bytes;
 use gp_proto::{GetPostRecordsRequest, GetPostRecordsResponse, PingRequest, PingResponse, Record};
 use gp_serve::{Code, Config, NoOperator, Rpcs};
 use prost::Message as _;
-use crate::rig::{Reply, Rig, framed, whole};
 
 /// Answers with a record for each URI, which holds the URI.
 fn echo() -> Rpcs {
-    Rpcs::contract()
-        .instead("Ping", |_, _| Box::pin(async { Ok(Bytes::new()) }))
-        .instead("GetPostRecords", |_, asked| {
+    Rpcs::contract().instead("Ping", |_, _| Box::pin(async { Ok(Bytes::new()) })).instead(
+        "GetPostRecords",
+        |_, asked| {
             Box::pin(async move {
                 let request = GetPostRecordsRequest::decode(asked.message()).expect("it was decoded before");
-                let records = request.uris.into_iter().map(|uri| Record { record: uri.into(), ..Default::default() }).collect();
+                let records =
+                    request.uris.into_iter().map(|uri| Record { record: uri.into(), ..Default::default() }).collect();
                 Ok(GetPostRecordsResponse { records, ..Default::default() }.encode_to_vec().into())
             })
-        })
+        },
+    )
 }
 
 fn posts(count: usize) -> GetPostRecordsRequest {
-    GetPostRecordsRequest { uris: (0..count).map(|n| format!("at://did:plc:abc/app.bsky.feed.post/{n:013}")).collect(), ..Default::default() }
+    GetPostRecordsRequest {
+        uris: (0..count).map(|n| format!("at://did:plc:abc/app.bsky.feed.post/{n:013}")).collect(),
+        ..Default::default()
+    }
 }
 
 fn uris(response: GetPostRecordsResponse) -> Vec<String> {
@@ -55,7 +60,9 @@ async fn a_success_has_its_message_and_its_status_in_the_trailers_on_both_protoc
 async fn an_error_is_in_the_headers_and_its_message_is_encoded() {
     let rpcs = Rpcs::contract()
         .instead("GetIdentityByDid", |_, _| Box::pin(async { Err(gp_index::Error::Absent("identity")) }))
-        .instead("SearchPosts", |_, _| Box::pin(async { Err(gp_index::Error::invalid("term", "100% \u{fc}ber\nleer")) }))
+        .instead("SearchPosts", |_, _| {
+            Box::pin(async { Err(gp_index::Error::invalid("term", "100% \u{fc}ber\nleer")) })
+        })
         .instead("GetTimeline", |_, _| Box::pin(async { Err(gp_index::Error::Overloaded("scans")) }));
     let rig = Rig::start(rpcs).await;
     for mut client in rig.both().await {
@@ -64,23 +71,34 @@ async fn an_error_is_in_the_headers_and_its_message_is_encoded() {
         assert!(reply.body.is_empty() && reply.trailers.is_none());
 
         let reply = client.call("SearchPosts", &PingRequest {}).await;
-        assert_eq!((reply.code(), reply.status("grpc-message")), (Code::InvalidArgument as u32, Some("term: 100%25 %C3%BCber%0Aleer")));
+        assert_eq!(
+            (reply.code(), reply.status("grpc-message")),
+            (Code::InvalidArgument as u32, Some("term: 100%25 %C3%BCber%0Aleer"))
+        );
 
         let reply = client.call("GetTimeline", &PingRequest {}).await;
-        assert_eq!((reply.code(), reply.status("grpc-retry-pushback-ms")), (Code::ResourceExhausted as u32, Some("1000")));
+        assert_eq!(
+            (reply.code(), reply.status("grpc-retry-pushback-ms")),
+            (Code::ResourceExhausted as u32, Some("1000"))
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_not_offered_is_unimplemented() {
-    let rig = Rig::start(Rpcs::contract().instead("Ping", |_, _| Box::pin(async { Err(gp_index::Error::Unimplemented) }))).await;
+    let rig =
+        Rig::start(Rpcs::contract().instead("Ping", |_, _| Box::pin(async { Err(gp_index::Error::Unimplemented) })))
+            .await;
     for mut client in rig.both().await {
         for method in ["NoSuchMethod", "ping", "Ping", "Ping/", ""] {
             let reply = client.call(method, &PingRequest {}).await;
             assert_eq!(reply.code(), Code::Unimplemented as u32, "{method}");
         }
     }
-    assert_eq!(rig.metric(r#"groundplane_rpc_requests_total{rpc="other",caller="unknown",code="UNIMPLEMENTED"}"#).await, Some(8.0));
+    assert_eq!(
+        rig.metric(r#"groundplane_rpc_requests_total{rpc="other",caller="unknown",code="UNIMPLEMENTED"}"#).await,
+        Some(8.0)
+    );
 }
 
 #[tokio::test]
@@ -154,7 +172,9 @@ async fn a_message_may_come_in_any_pieces() {
 
 #[tokio::test]
 async fn a_panic_ends_its_call_and_nothing_else() {
-    let rpcs = echo().instead("GetTimeline", |_, _| Box::pin(async { panic!("a planted panic") })).instead("GetFollows", |_, _| panic!("a planted panic"));
+    let rpcs = echo()
+        .instead("GetTimeline", |_, _| Box::pin(async { panic!("a planted panic") }))
+        .instead("GetFollows", |_, _| panic!("a planted panic"));
     let rig = Rig::start(rpcs).await;
     for mut client in rig.both().await {
         for method in ["GetTimeline", "GetFollows"] {
@@ -174,7 +194,8 @@ async fn tokens_are_checked_where_there_are_any() {
     for require_auth in [false, true] {
         let rig = Rig::start_with(echo(), config(require_auth), Arc::new(NoOperator)).await;
         for mut client in rig.both().await {
-            let mut code = async |headers: &[(&str, &str)]| client.raw("Ping", headers, framed(&PingRequest {})).await.code();
+            let mut code =
+                async |headers: &[(&str, &str)]| client.raw("Ping", headers, framed(&PingRequest {})).await.code();
             assert_eq!(code(&[("authorization", "Bearer right")]).await, 0);
             assert_eq!(code(&[("authorization", "Bearer wrong")]).await, Code::Unauthenticated as u32);
             assert_eq!(code(&[]).await, if require_auth { Code::Unauthenticated as u32 } else { 0 });

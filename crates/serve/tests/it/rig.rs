@@ -82,7 +82,13 @@ impl Rig {
     }
 
     /// A request to the admin port.
-    pub async fn admin(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, HeaderMap, String) {
+    pub async fn admin(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> (u16, HeaderMap, String) {
         let mut client = Client::h1(self.admin).await;
         let mut request = Request::builder().method(method).uri(path).header("host", self.admin.to_string());
         for (name, value) in headers {
@@ -138,6 +144,13 @@ pub struct Client {
     pub connection: JoinHandle<()>,
 }
 
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    // Headers and body are two writes; the second must not wait until the first is acknowledged.
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 enum Sender {
     H1(conn::http1::SendRequest<Sent>),
     H2(conn::http2::SendRequest<Sent>),
@@ -145,14 +158,14 @@ enum Sender {
 
 impl Client {
     pub async fn h1(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = connect(address).await;
         let (sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let connection = tokio::spawn(async { drop(connection.await) });
         Self { version: Version::HTTP_11, sender: Sender::H1(sender), connection }
     }
 
     pub async fn h2(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = connect(address).await;
         let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         let connection = tokio::spawn(async { drop(connection.await) });
         Self { version: Version::HTTP_2, sender: Sender::H2(sender), connection }
