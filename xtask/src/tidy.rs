@@ -16,7 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("store", &[]),
     ("index", &["atproto", "proto", "store"]),
-    ("serve", &["index", "proto", "store"]),
+    ("serve", &["index", "proto", "store", "atproto"]),
     ("ingest", &["index", "store", "atproto", "proto"]),
     ("synth", &["atproto"]),
 ];
