@@ -49,6 +49,13 @@ export default async function preferences(t) {
     deepEqual(it.viewer.activitySubscription, on(true, false))
     equal(it.associated.activitySubscription.allowSubscriptions, 'followers')
   })
+  const told = await ben.post('for who wants to hear of me')
+  const aside = await ben.reply(told, 'a reply, which ann did not ask for')
+  await t.settle()
+  await t.see(ann, 'app.bsky.notification.listNotifications', { reasons: ['subscribed-post'] }, 'hears of a post, not of a reply', (it) => {
+    deepEqual(it.notifications.map((each) => [each.uri, each.author.did]), [[told.uri, ben.did]])
+    ok(it.notifications.every((each) => each.uri !== aside.uri))
+  }, { referenceBug: 'it never tells of posts by whom one has subscribed to' })
   await t.tell(ann, PUT, { subject: ben.did, activitySubscription: on(true, true) }, 'to replies as well')
   await t.settle()
   await t.see(ann, 'app.bsky.actor.getProfile', { actor: ben.did }, 'a changed subscription', (it) => {
