@@ -48,9 +48,19 @@ pub(crate) struct After {
     /// The account is new: find out who it is.
     pub(crate) refresh: bool,
     /// Read the repo whole.
-    pub(crate) resync: bool,
-    /// ... now, even if that failed lately: the event brought something new.
-    pub(crate) urgent: bool,
+    pub(crate) resync: Option<Urge>,
+}
+
+/// How much a repo wants to be read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urge {
+    /// A reading that is to come, or that failed lately, will do. One that has begun has not got as far as to keep
+    /// events aside, so it will see this one.
+    Whenever,
+    /// A reading that has begun already does not count.
+    Again,
+    /// As `Again`, and now, even if that failed lately: something new is known.
+    Now,
 }
 
 /// What a commit means for a repo of this state (ingest 3.3, steps 2 and 7 to 10).
@@ -124,7 +134,10 @@ impl Applier {
         let did = Arc::clone(&item.did);
         let mut state = repos::state(view, &did)?;
         let mut after = After::default();
-        if (touch || state.as_ref().is_none_or(|s| s.status == RepoStatus::Deleted)) && actors::touch(view, &did, item.time_us)? {
+        let deleted = state.as_ref().filter(|s| s.status == RepoStatus::Deleted);
+        // What happened before its deletion does not bring an account back.
+        let is_past = deleted.is_some_and(|s| item.facts.rev() <= s.rev.as_str());
+        if (touch || state.is_none() || deleted.is_some()) && !is_past && actors::touch(view, &did, item.time_us)? {
             jobs::put(view, JobKind::Refresh, &did, "")?;
             after.refresh = true;
         }
@@ -134,12 +147,16 @@ impl Applier {
                 self.held.push(item);
             } else {
                 // The row is gone if reading the repo was given up; this event is the occasion to try again.
-                if jobs::row(view, JobKind::Resync, &did)?.is_none() {
+                let given_up = jobs::row(view, JobKind::Resync, &did)?.is_none();
+                if given_up {
                     jobs::put(view, JobKind::Resync, &did, item.facts.rev())?;
                 }
-                after.resync = true;
-                // An account that comes back says so by a `#sync`.
-                after.urgent = matches!(item.facts, Facts::Sync(_));
+                after.resync = Some(match item.facts {
+                    // An account that comes back says so by a `#sync`.
+                    Facts::Sync(_) => Urge::Now,
+                    _ if given_up => Urge::Again,
+                    _ => Urge::Whenever,
+                });
             }
         }
         Ok(after)
@@ -179,7 +196,7 @@ impl Applier {
                 *state = Some(now);
                 if verdict == Verdict::ApplyAndResync {
                     jobs::put(view, JobKind::Resync, did, "")?;
-                    after.resync = true;
+                    after.resync = Some(Urge::Again);
                 }
             }
             Verdict::Break => {
@@ -187,7 +204,7 @@ impl Applier {
                 repos::set_state(view, did, &broken);
                 *state = Some(broken);
                 jobs::put(view, JobKind::Resync, did, item.facts.rev())?;
-                (after.resync, after.urgent) = (true, true);
+                after.resync = Some(Urge::Now);
             }
         }
         Ok(verdict)
@@ -230,11 +247,16 @@ impl Applier {
     /// Applies a `#account` event.
     pub(crate) fn account(&self, view: &mut View<'_>, did: &str, active: bool, status: Option<&str>, time_us: i64) -> gp_index::Result<AfterAccount> {
         let mut after = AfterAccount::default();
+        let deleted = !active && status == Some("deleted");
+        if deleted && !actors::row(view, did)?.is_some_and(|row| row.exists) {
+            // Deleted already, or never seen: a deletion that comes again must not bring the account back for a while.
+            return Ok(after);
+        }
         if actors::touch(view, did, time_us)? {
             jobs::put(view, JobKind::Refresh, did, "")?;
             after.refresh = true;
         }
-        if !active && status == Some("deleted") {
+        if deleted {
             // Whether it is true is asked of its host first (T47). Until then nothing changes.
             jobs::put(view, JobKind::Delete, did, "")?;
             after.delete = true;
@@ -252,10 +274,16 @@ impl Applier {
         Ok(after)
     }
 
-    /// Applies a `#identity` event: what it says is not believed, but asked for.
-    pub(crate) fn identity(&self, view: &mut View<'_>, did: &str, time_us: i64) -> gp_index::Result<()> {
+    /// Applies a `#identity` event: what it says is not believed, but asked for. Returns whether to ask.
+    pub(crate) fn identity(&self, view: &mut View<'_>, did: &str, time_us: i64) -> gp_index::Result<bool> {
+        let deleted = repos::state(view, did)?.is_some_and(|s| s.status == RepoStatus::Deleted);
+        if deleted && !actors::row(view, did)?.is_some_and(|row| row.exists) {
+            // A directory may tell of the end of an identity too. If the account comes back, it says so by `#account`.
+            return Ok(false);
+        }
         actors::touch(view, did, time_us)?;
-        jobs::put(view, JobKind::Refresh, did, "")
+        jobs::put(view, JobKind::Refresh, did, "")?;
+        Ok(true)
     }
 
     /// Begins the whole reading of a repo: from now on its events are kept aside. Returns the job's row and the

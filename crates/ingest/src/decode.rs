@@ -105,6 +105,8 @@ pub(crate) enum Refusal {
     Signature,
     /// It is worthless.
     Drop(DropReason, VerifyError),
+    /// The verification did not come to an end.
+    Panicked,
 }
 
 impl From<VerifyError> for Refusal {
@@ -147,7 +149,10 @@ pub(crate) fn sync_facts(state: &RepoState) -> SyncFacts {
 
 fn commit_facts(frame: &Bytes, message: &CommitMessage<'_>, checked: &CheckedCommit<'_>) -> CommitFacts {
     let state = checked.state();
-    let ops = checked.ops().iter().filter_map(|op| {
+    // A version that a later operation of the same commit replaces may come without its block: there is nothing to do
+    // for it then (T6). The check has made sure that no other block is missing.
+    let told = checked.ops().iter().filter(|op| op.cid.is_none() || op.record.is_some());
+    let ops = told.filter_map(|op| {
         Some(OpFacts {
             action: action(op.action)?,
             collection: op.collection.into(),

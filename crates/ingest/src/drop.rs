@@ -59,6 +59,8 @@ reasons! {
         RecordsMissing => "commit_records_missing",
         /// The operations do not lead from the tree before to the tree after.
         ProofInvalid => "proof_invalid",
+        /// The verification itself failed. A bug of ours: please report the event.
+        VerifierPanicked => "verifier_panicked",
         /// A record's effects met damaged bytes of our own.
         OwnState => "own_state_damaged",
         /// A label that lacks a field, or has one of the wrong kind or size.

@@ -27,6 +27,9 @@ use crate::{
 /// Longest wait of a pause for work in flight. Only a very large repo takes longer.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// Longest wait, when stopping, for what has been told to end and for the last positions.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
 /// How often a wait for work in flight looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -262,33 +265,33 @@ impl Ingest {
     }
 
     /// Stops: takes nothing more, lets the work in flight end as far as the time allows, stores positions. What is not
-    /// done by then comes again after the next start.
+    /// done by then comes again after the next start. Takes at most [`Config::drain_max`] and a second, even if the
+    /// store takes no more changes.
     pub async fn shutdown(&self) {
         let _one = self.inner.control.lock().await;
         let inner = &self.inner;
         let deadline = Instant::now() + inner.shared.config.drain_max;
         inner.shared.mode.send_replace(Mode::Stopping);
         inner.queues().for_each(|queue| queue.pause(true));
-        inner.shared.readers.settled().await;
         let quiet = |shared: &Shared| {
-            shared.room.taken().0 == 0 && shared.refreshes.running() + shared.resyncs.running() + shared.deletions.running() == 0
+            let running = shared.refreshes.running() + shared.resyncs.running() + shared.deletions.running();
+            shared.readers.count() == 0 && shared.room.taken().0 == 0 && running == 0
         };
         inner.wait_until(deadline, quiet).await;
         inner.shared.stop.cancel();
         inner.attempts.close();
-        let _ = tokio::time::timeout_at(deadline.max(Instant::now() + LOOK_EVERY), inner.attempts.wait()).await;
-        for keeper in inner.keepers.lock().drain(..) {
-            keeper.abort();
+        let deadline = deadline.min(Instant::now()) + LAST_WORDS_MAX;
+        let last_words = async {
+            inner.attempts.wait().await;
+            for relay in &inner.relays {
+                let _ = relay.tracker.store(&inner.shared.cx, None).await;
+            }
+        };
+        let _ = tokio::time::timeout_at(deadline, last_words).await;
+        for task in inner.keepers.lock().drain(..).chain(inner.readers.lock().drain(..)) {
+            task.abort();
         }
-        for relay in &inner.relays {
-            let _ = relay.tracker.store(&inner.shared.cx, None).await;
-        }
-        let readers: Vec<_> = inner.readers.lock().drain(..).collect();
-        for reader in readers {
-            let _ = reader.await;
-        }
-        let lanes = Arc::clone(&inner.lanes);
-        let _ = tokio::task::spawn_blocking(move || lanes.stop()).await;
+        inner.lanes.stop(deadline).await;
     }
 }
 
@@ -337,8 +340,7 @@ impl Inner {
             return Err(Error::Stopped);
         }
         self.shared.mode.send_replace(Mode::Paused);
-        self.shared.readers.settled().await;
-        if self.wait_until(Instant::now() + PAUSE_MAX, |shared| shared.room.taken().0 == 0).await {
+        if self.wait_until(Instant::now() + PAUSE_MAX, |shared| shared.readers.count() == 0 && shared.room.taken().0 == 0).await {
             return Ok(());
         }
         match self.shared.failure() {

@@ -364,6 +364,8 @@ impl Queue {
                     inner.ready.push_back(Arc::clone(&taken.did));
                     inner.jobs.insert(Arc::clone(&taken.did), job);
                 } else {
+                    // Whoever is told may look at the count at once.
+                    job.guard = None;
                     tell(&mut job, &Ok(()));
                 }
             }
@@ -397,6 +399,7 @@ impl Queue {
             Outcome::Retry(error) | Outcome::GiveUp(error) => {
                 self.given_up_total.fetch_add(1, SeqCst);
                 tracing::info!(job = self.kind.name(), did = %taken.did, %error, "given up");
+                job.guard = None;
                 tell(&mut job, &Err(error));
                 if inner.given_up.len() >= GIVEN_UP_MAX {
                     inner.given_up.retain(|_, until| *until > now);

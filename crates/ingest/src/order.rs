@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher},
+    panic::AssertUnwindSafe,
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error,
+    apply::Urge,
     decode::{self, Body, Refusal},
     drop::{DropReason, SkipReason},
     facts::{Facts, Item},
@@ -154,13 +156,16 @@ impl Lanes {
         self.inboxes[lane].push(Message::Event(Box::new(event)));
     }
 
-    /// Stops the lanes. What they still hold is not applied and comes again after a restart.
-    pub(crate) fn stop(&self) {
-        for inbox in &self.inboxes {
-            inbox.close();
-        }
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
+    /// Stops the lanes. What they still hold is not applied and comes again after a restart. A lane that is stuck
+    /// behind a writer that cannot write is left to the end of the process.
+    pub(crate) async fn stop(&self, deadline: Instant) {
+        self.inboxes.iter().for_each(|inbox| inbox.close());
+        let threads: Vec<JoinHandle<()>> = self.threads.lock().drain(..).collect();
+        for thread in threads {
+            while !thread.is_finished() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if thread.is_finished() && thread.join().is_err() {
                 tracing::error!("a lane panicked");
             }
         }
@@ -304,7 +309,14 @@ impl Lane {
                     Step::Submit(Facts::Nothing)
                 }
                 KeyState::Known(key, at) if now.duration_since(*at) < KEY_FOR => {
-                    match decode::verify(&event.frame, key, (self.shared.cx.now_us)()) {
+                    let now_us = (self.shared.cx.now_us)();
+                    // A bug in there must cost one event, not the lane and with it a share of all accounts.
+                    let verified = std::panic::catch_unwind(AssertUnwindSafe(|| decode::verify(&event.frame, key, now_us)));
+                    let verified = verified.unwrap_or_else(|_| {
+                        tracing::error!(did = %event.did, rev = %rev.text().as_str(), "the verification of an event panicked");
+                        Err(Refusal::Panicked)
+                    });
+                    match verified {
                         Ok(facts) => {
                             account.rev = account.rev.max(Some(*rev));
                             Step::Submit(facts)
@@ -319,6 +331,7 @@ impl Lane {
                                 Step::LookUp
                             }
                         }
+                        Err(Refusal::Panicked) => Step::Drop(DropReason::VerifierPanicked),
                         Err(Refusal::Drop(reason, error)) => {
                             tracing::debug!(did = %event.did, rev = %rev.text().as_str(), reason = reason.name(), %error, "event dropped");
                             Step::Drop(reason)
@@ -385,8 +398,9 @@ impl Lane {
                 } else if check && !shared.refreshes.ask(&told, Ask { weak: true, ..Ask::default() }) {
                     shared.drops.skip(SkipReason::RefreshPostponed, 1);
                 }
-                if after.resync {
-                    shared.resyncs.ask(&told, Ask { stored: true, urgent: after.urgent, ..Ask::default() });
+                if let Some(urge) = after.resync {
+                    let ask = Ask { stored: true, weak: urge == Urge::Whenever, urgent: urge == Urge::Now, ..Ask::default() };
+                    shared.resyncs.ask(&told, ask);
                 }
                 flight.done();
             },
@@ -398,8 +412,10 @@ impl Lane {
         let (shared, told) = (Arc::clone(&self.shared), Arc::clone(&did));
         self.shared.write(
             move |view| shared.applier.identity(view, &did, time_us),
-            move |shared, ()| {
-                shared.refreshes.ask(&told, Ask { stored: true, forced: true, urgent: true, ..Ask::default() });
+            move |shared, ask| {
+                if ask {
+                    shared.refreshes.ask(&told, Ask { stored: true, forced: true, urgent: true, ..Ask::default() });
+                }
                 flight.done();
             },
         );

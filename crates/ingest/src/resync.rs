@@ -217,6 +217,8 @@ impl Resyncs {
     async fn read(&self, shared: &Arc<Shared>, did: &Arc<str>, pds: &str, key: VerifyingKey, begun: &Begun) -> Result<Snapshot, Error> {
         let body = match self.fetch(shared, Trust::Network, pds, did).await {
             Ok(body) => body,
+            // What a host refuses to give is not to be had elsewhere.
+            Err(error) if !matches!(error, Error::Failed(_)) => return Err(error),
             Err(error) => {
                 let mut fetched = Err(error);
                 for relay in &shared.config.relay_urls {
