@@ -475,4 +475,171 @@ mod tests {
         empty.data = empty_root();
         assert_eq!(judge_sync(None, &empty), Verdict::Apply(RepoStatus::Synced));
     }
+
+    // ------------------------------------------------------------------------------------------ on a store
+
+    const DID: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
+
+    struct Bench {
+        applier: Arc<Applier>,
+        writer: gp_store::Writer,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let tables: Vec<_> = gp_index::tables::ALL.iter().chain(crate::TABLES).copied().collect();
+            let (writer, _) = gp_store::Writer::start(gp_store::Store::mem(&tables), gp_store::WriterConfig::default()).unwrap();
+            let applier = Applier { policy: POLICY, drops: Arc::default(), held: Held::default() };
+            Self { applier: Arc::new(applier), writer }
+        }
+
+        async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Applier, &mut View<'_>, &Arc<str>) -> gp_index::Result<T> + Send + 'static) -> T {
+            let applier = Arc::clone(&self.applier);
+            self.writer.run(move |view| job(&applier, view, &DID.into())).await.unwrap()
+        }
+
+        async fn event(&self, facts: Facts) -> After {
+            self.run(|applier, view, did| applier.event(view, Item { did: Arc::clone(did), time_us: 1, facts }, false)).await
+        }
+
+        async fn state(&self) -> (String, RepoStatus) {
+            self.run(|_, view, did| Ok(repos::state(view, did)?.map(|s| (s.rev, s.status)).unwrap())).await
+        }
+
+        async fn job(&self, kind: JobKind) -> Option<String> {
+            self.run(move |_, view, did| Ok(jobs::row(view, kind, did)?.map(|row| row.min_rev))).await
+        }
+
+        async fn has_actor(&self) -> bool {
+            self.run(|_, view, did| Ok(actors::row(view, did)?.is_some())).await
+        }
+
+        async fn begin(&self) -> Begun {
+            self.run(|applier, view, did| applier.begin_resync(view, did, 1)).await
+        }
+
+        async fn end(&self, read: SyncFacts, begun: Begun) -> bool {
+            self.run(move |applier, view, did| applier.end_resync(view, did, &read, &begun)).await
+        }
+
+        async fn abandon(&self, begun: Begun, give_up: bool) {
+            self.run(move |applier, view, did| applier.abandon_resync(view, did, &begun, give_up)).await;
+        }
+
+        /// A repo at revision `c` with tree 3, followed from its beginning.
+        async fn followed() -> Self {
+            let bench = Self::new();
+            let after = bench.event(Facts::Commit(commit("c", None, Some(empty_root()), 3))).await;
+            assert_eq!(after, After { refresh: true, resync: None });
+            assert_eq!(bench.state().await, ("c".into(), RepoStatus::Synced));
+            bench
+        }
+    }
+
+    fn next(rev: &str, since: &str, before: u8, data: u8) -> Facts {
+        Facts::Commit(commit(rev, Some(since), Some(cid(before)), data))
+    }
+
+    #[tokio::test]
+    async fn a_break_asks_for_a_reading_and_events_after_it_wait() {
+        let bench = Bench::followed().await;
+        assert_eq!(bench.event(next("d", "c", 3, 4)).await, After::default());
+        assert_eq!(bench.event(next("f", "e", 5, 6)).await.resync, Some(Urge::Now));
+        assert_eq!(bench.event(next("g", "f", 6, 7)).await.resync, Some(Urge::Whenever));
+        assert_eq!(bench.state().await, ("d".into(), RepoStatus::Desynced));
+        assert_eq!(bench.job(JobKind::Resync).await.as_deref(), Some("f"));
+        // Events behind what was read are applied, those before it are not.
+        let begun = bench.begin().await;
+        assert_eq!((begun.before, &*begun.rev, &*begun.row.min_rev), (RepoStatus::Desynced, "d", "f"));
+        assert_eq!(bench.event(next("h", "g", 7, 8)).await, After::default());
+        assert_eq!(bench.event(next("i", "h", 8, 9)).await, After::default());
+        assert!(bench.end(sync("h", 8), begun).await);
+        assert_eq!(bench.state().await, ("i".into(), RepoStatus::Synced));
+        assert_eq!(bench.job(JobKind::Resync).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_events_overtook_is_not_the_last() {
+        let bench = Bench::followed().await;
+        let begun = bench.begin().await;
+        bench.event(next("f", "e", 5, 6)).await;
+        assert!(!bench.end(sync("d", 4), begun).await);
+        assert_eq!(bench.state().await, ("d".into(), RepoStatus::Desynced));
+        assert_eq!(bench.job(JobKind::Resync).await.as_deref(), Some("f"));
+        // Too many events to keep: only a reading that reaches the last of them will do.
+        let begun = bench.begin().await;
+        for n in 0..400 {
+            bench.event(next(&format!("g{n:03}"), "x", 6, 7)).await;
+        }
+        assert!(!bench.end(sync("g1", 7), begun).await);
+        assert_eq!(bench.job(JobKind::Resync).await.as_deref(), Some("g399"));
+        let begun = bench.begin().await;
+        assert!(bench.end(sync("g399", 7), begun).await);
+        assert_eq!(bench.state().await, ("g399".into(), RepoStatus::Synced));
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_failed_leaves_a_followed_repo_followed() {
+        let bench = Bench::followed().await;
+        let begun = bench.begin().await;
+        assert_eq!(bench.state().await, ("c".into(), RepoStatus::Resyncing));
+        bench.event(next("d", "c", 3, 4)).await;
+        bench.abandon(begun, true).await;
+        assert_eq!(bench.state().await, ("d".into(), RepoStatus::Synced));
+        assert_eq!(bench.job(JobKind::Resync).await, None);
+        // One that was not followed stays so, and the next event makes it try again.
+        bench.event(next("f", "e", 5, 6)).await;
+        let begun = bench.begin().await;
+        bench.abandon(begun, true).await;
+        assert_eq!(bench.state().await, ("d".into(), RepoStatus::Desynced));
+        assert_eq!(bench.job(JobKind::Resync).await, None);
+        assert_eq!(bench.event(next("g", "f", 6, 7)).await.resync, Some(Urge::Again));
+        assert_eq!(bench.job(JobKind::Resync).await.as_deref(), Some("g"));
+        // A process that died while reading does not know how things stood before.
+        bench.begin().await;
+        let begun = bench.begin().await;
+        assert_eq!(begun.before, RepoStatus::Resyncing);
+        bench.abandon(begun, false).await;
+        assert_eq!(bench.state().await.1, RepoStatus::Desynced);
+    }
+
+    #[tokio::test]
+    async fn a_repo_first_seen_in_mid_life_is_followed_while_it_waits_to_be_read() {
+        let bench = Bench::new();
+        assert_eq!(bench.event(next("d", "c", 3, 4)).await, After { refresh: true, resync: Some(Urge::Again) });
+        assert_eq!(bench.state().await, ("d".into(), RepoStatus::New));
+        assert_eq!(bench.event(next("e", "d", 4, 5)).await, After::default());
+        assert_eq!(bench.state().await, ("e".into(), RepoStatus::New));
+        assert_eq!(bench.job(JobKind::Resync).await.as_deref(), Some(""));
+    }
+
+    #[tokio::test]
+    async fn a_deleted_account_comes_back_only_with_something_new() {
+        let bench = Bench::followed().await;
+        let after = bench.run(|applier, view, did| applier.account(view, did, false, Some("deleted"), 1)).await;
+        assert_eq!(after, AfterAccount { delete: true, ..AfterAccount::default() });
+        assert!(bench.run(|_, view, did| actors::delete_page(view, did, 100)).await);
+        assert!(!bench.has_actor().await);
+        bench.event(next("b", "a", 1, 2)).await;
+        bench.event(Facts::Nothing).await;
+        assert!(!bench.run(|applier, view, did| applier.identity(view, did, 1)).await);
+        let after = bench.run(|applier, view, did| applier.account(view, did, false, Some("deleted"), 1)).await;
+        assert_eq!(after, AfterAccount::default());
+        assert!(!bench.has_actor().await);
+        assert_eq!(bench.state().await, ("c".into(), RepoStatus::Deleted));
+        let after = bench.event(Facts::Commit(commit("d", None, Some(empty_root()), 4))).await;
+        assert_eq!(after, After { refresh: true, resync: None });
+        assert!(bench.has_actor().await);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_verified_in_time_leaves_the_repo_to_a_reading() {
+        let bench = Bench::followed().await;
+        assert_eq!(bench.event(Facts::Unverified { rev: "b".into() }).await, After::default());
+        assert_eq!(bench.event(Facts::Unverified { rev: "d".into() }).await.resync, Some(Urge::Now));
+        assert_eq!(bench.state().await, ("c".into(), RepoStatus::Desynced));
+        assert_eq!(bench.job(JobKind::Resync).await.as_deref(), Some("d"));
+        let after = bench.run(|applier, view, did| applier.account(view, did, false, Some("desynchronized"), 1)).await;
+        assert!(after.resync);
+    }
 }

@@ -232,4 +232,93 @@ mod tests {
         let Envelope::Event(head) = envelope(&message, 1_767_323_045_000_000) else { panic!() };
         assert_eq!(head.time_us, 1_767_323_045_678_000);
     }
+
+    // ------------------------------------------------------------------------------------------ verification
+
+    use gp_atproto::{
+        Cid,
+        car::CarWriter,
+        commit::Commit,
+        crypto::{Curve, SigningKey},
+        datetime,
+        frame::{CommitMessage, RepoOp},
+        mst::Tree,
+    };
+
+    const PATH: &str = "app.bsky.feed.post/3jzfcijpj2z2a";
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(Curve::K256, &[3; 32]).unwrap()
+    }
+
+    /// The frame of a first commit with one record, after somebody has had a go at it.
+    fn made(tamper: impl FnOnce(&mut CommitMessage<'_>, &mut Vec<(Cid, Vec<u8>)>)) -> Bytes {
+        let record = gp_atproto::multibase::hex_decode("a16568656c6c6f65776f726c64").unwrap();
+        let cid = Cid::for_dag_cbor(&record);
+        let mut tree = Tree::default();
+        tree.put(PATH.as_bytes(), cid).unwrap();
+        let rev = Tid::parse("3jzfcijpj2z2a").unwrap();
+        let (commit, block) = Commit::create(DID, rev, tree.root(), &key());
+        let mut blocks: Vec<(Cid, Vec<u8>)> = vec![(commit, block)];
+        blocks.extend(tree.proof([PATH.as_bytes()]));
+        blocks.push((cid, record));
+        let op = RepoOp { action: frame::Action::Create, path: PATH, cid: Some(cid), prev: None };
+        let time = datetime::format_ms(1_700_000_000_000_000);
+        let mut message = CommitMessage {
+            seq: 1, repo: DID, commit, rev, since: None, blocks: &[], ops: vec![op], prev_data: None, time: &time, time_us: 0,
+        };
+        tamper(&mut message, &mut blocks);
+        let mut car = CarWriter::new(&[blocks[0].0]);
+        for (cid, block) in &blocks {
+            car.block(cid.as_ref(), block);
+        }
+        let car = car.finish();
+        Message::Commit(CommitMessage { blocks: &car, ..message }).encode().into()
+    }
+
+    fn outcome(frame: &Bytes) -> Result<Facts, Refusal> {
+        verify(frame, &key().verifying_key(), 1_800_000_000_000_000)
+    }
+
+    #[test]
+    fn a_sound_commit_says_what_it_did() {
+        let frame = made(|_, _| {});
+        let Ok(Facts::Commit(facts)) = outcome(&frame) else { panic!("{:?}", outcome(&frame)) };
+        assert_eq!((&*facts.rev, facts.since.as_deref(), facts.before), ("3jzfcijpj2z2a", None, Some(gp_atproto::mst::empty_root())));
+        let op = &facts.ops[0];
+        assert_eq!((op.action, &*op.collection, &*op.rkey), (Action::Create, "app.bsky.feed.post", "3jzfcijpj2z2a"));
+        assert!(op.cid.unwrap().verify(op.record.as_deref().unwrap()));
+    }
+
+    #[test]
+    fn every_damage_has_its_reason() {
+        let other = Cid::for_dag_cbor(b"other");
+        let reason = |tamper: &dyn Fn(&mut CommitMessage<'_>, &mut Vec<(Cid, Vec<u8>)>)| match outcome(&made(tamper)) {
+            Err(Refusal::Drop(reason, _)) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(&|it, _| it.commit = other), DropReason::CommitMalformed);
+        assert_eq!(reason(&|it, blocks| { blocks[0] = (blocks[1].0, blocks[1].1.clone()); it.commit = blocks[0].0; }), DropReason::CommitMalformed);
+        assert_eq!(reason(&|it, _| it.repo = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"), DropReason::CommitMismatch);
+        assert_eq!(reason(&|it, _| it.rev = Tid(it.rev.0 + 1)), DropReason::CommitMismatch);
+        assert_eq!(reason(&|it, _| it.ops[0].cid = None), DropReason::OpInvalid);
+        assert_eq!(reason(&|it, _| it.ops[0].path = "nonsense"), DropReason::OpInvalid);
+        assert_eq!(reason(&|it, _| it.ops[0].action = frame::Action::Unknown), DropReason::OpInvalid);
+        assert_eq!(reason(&|_, blocks| drop(blocks.pop())), DropReason::RecordsMissing);
+        assert_eq!(reason(&|it, _| it.prev_data = Some(other)), DropReason::ProofInvalid);
+        assert_eq!(reason(&|it, blocks| { it.ops[0].cid = Some(blocks[1].0); }), DropReason::ProofInvalid);
+        assert_eq!(reason(&|_, blocks| blocks[1].1.push(0)), DropReason::BlocksMalformed);
+        let frame = made(|_, _| {});
+        let early = verify(&frame, &key().verifying_key(), 1_000_000);
+        assert!(matches!(early, Err(Refusal::Drop(DropReason::RevInFuture, _))));
+        let stranger = SigningKey::from_bytes(Curve::P256, &[4; 32]).unwrap().verifying_key();
+        assert_eq!(verify(&frame, &stranger, 1_800_000_000_000_000).unwrap_err(), Refusal::Signature);
+    }
+
+    #[test]
+    fn a_commit_without_proof_of_what_was_before_is_told_apart() {
+        let frame = made(|it, _| it.since = Some(Tid(1)));
+        let Ok(Facts::Commit(facts)) = outcome(&frame) else { panic!("{:?}", outcome(&frame)) };
+        assert_eq!(facts.before, None);
+    }
 }

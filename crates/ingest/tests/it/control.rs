@@ -175,3 +175,25 @@ async fn stopping_takes_little_time_whatever_is_under_way() {
 fn config_of(network: &gp_synth::Network) -> Config {
     config(network)
 }
+
+/// Repos of many pages, read without any events.
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_repos_are_read_in_pages() {
+    let network = crate::rig::network_with(66, |spec| spec.records = 3000).await;
+    let config = Config { relay_urls: Vec::new(), ..config(&network) };
+    let plane = Plane::over(Disk::new(), identity_config(&network), config).await;
+    let mut largest = 0;
+    for account in network.accounts() {
+        let outcome = plane.ingest.resync(&account.facts.did).await;
+        let did = &account.facts.did;
+        // What a host keeps back is not read.
+        assert_eq!(outcome.is_ok(), account.facts.status.is_none(), "{did}: {outcome:?}");
+        let kept = plane.records(did).await;
+        largest = largest.max(kept.len());
+        let expected = network.model(|model| model.records(did).filter(|(path, cid)| kept.get(*path) != Some(cid)).count()).unwrap();
+        assert!(outcome.is_err() || expected == 0, "{expected} records of {did} are missing");
+    }
+    assert!(largest > 400, "{largest} records are no pages");
+    plane.settle(0).await;
+    plane.stop().await;
+}

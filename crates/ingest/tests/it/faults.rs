@@ -178,3 +178,46 @@ async fn repos_first_seen_in_mid_life_are_completed() {
     assert_eq!(plane.repo(&did).await.unwrap().status, RepoStatus::Synced);
     plane.stop().await;
 }
+
+/// The directory knows nothing of an account: its commits are lost, counted, and hold up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_an_identity_that_is_gone_are_dropped() {
+    let network = network(39).await;
+    let gone = network.victim(1);
+    network.bury(&gone).unwrap();
+    let plane = Plane::start(&network).await;
+    plane.settle(network.head_seq()).await;
+    assert!(dropped(&plane.ingest, "identity_absent") > 0);
+    assert!(plane.records(&gone).await.is_empty());
+    assert!(plane.actor(&gone).await.is_some(), "seen, but not known");
+    let other = (2..).map(|n| network.victim(n)).find(|other| *other != gone).unwrap();
+    plane.expect(&network.post(&other, "still here").unwrap()).await;
+    plane.stop().await;
+}
+
+/// One damaged row of our own costs one operation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_row_of_our_own_does_not_stop_the_stream() {
+    let network = network(40).await;
+    let plane = Plane::start(&network).await;
+    plane.settle(network.head_seq()).await;
+    let did = network.victim(1);
+    let happened = network.post(&did, "about to be damaged").unwrap();
+    plane.expect(&happened).await;
+    let uri = happened.present[0].0.clone();
+    let (owner, rkey) = (did.clone(), uri.rsplit('/').next().unwrap().to_owned());
+    plane
+        .cx
+        .writer
+        .run(move |view| {
+            view.put(gp_index::records::key(&owner, "app.bsky.feed.post", &rkey), &b"?"[..]);
+            Ok::<_, gp_index::Error>(())
+        })
+        .await
+        .unwrap();
+    let gone = network.delete(&uri).unwrap();
+    plane.settle(gone.seq).await;
+    assert_eq!(dropped(&plane.ingest, "own_state_damaged"), 1);
+    assert_eq!(plane.repo(&did).await.unwrap().status, RepoStatus::Synced);
+    plane.stop().await;
+}

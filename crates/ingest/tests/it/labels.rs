@@ -80,7 +80,9 @@ fn frame(seq: i64, labels: &[Vec<u8>]) -> tungstenite::Message {
     let mut writer = Writer::new();
     writer.map(2).text("t").text("#labels").text("op").int(1);
     writer.map(2).text("seq").int(seq).text("labels").list(labels.len());
-    labels.iter().for_each(|label| drop(writer.item(label)));
+    for label in labels {
+        writer.item(label);
+    }
     tungstenite::Message::Binary(writer.into_bytes().into())
 }
 

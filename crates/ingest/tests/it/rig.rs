@@ -21,20 +21,20 @@ use gp_store::{
 use gp_synth::{Happened, Network, Size, Spec};
 
 /// Nothing a test waits for takes nearly as long.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A network of fifty accounts whose history ends a minute ago.
-pub async fn network(seed: u64) -> Network {
+pub(crate) async fn network(seed: u64) -> Network {
     network_with(seed, |_| {}).await
 }
 
-pub async fn network_with(seed: u64, change: impl FnOnce(&mut Spec)) -> Network {
+pub(crate) async fn network_with(seed: u64, change: impl FnOnce(&mut Spec)) -> Network {
     let mut spec = Spec::new(Size::Custom { accounts: 24, records: 400 }, seed, gp_index::system_now_us() - 60_000_000);
     change(&mut spec);
     Network::start(spec).await.unwrap()
 }
 
-pub fn identity_config(network: &Network) -> IdentityConfig {
+pub(crate) fn identity_config(network: &Network) -> IdentityConfig {
     IdentityConfig {
         plc_url: network.plc_url(),
         did_resolver_url: Some(network.plc_url()),
@@ -47,7 +47,7 @@ pub fn identity_config(network: &Network) -> IdentityConfig {
 /// Tests do not wait minutes for a second attempt.
 const QUICK: &[Duration] = &[Duration::from_millis(50), Duration::from_millis(200)];
 
-pub fn config(network: &Network) -> Config {
+pub(crate) fn config(network: &Network) -> Config {
     Config {
         relay_urls: vec![network.relay_url()],
         relay_start: RelayStart::Oldest,
@@ -59,12 +59,12 @@ pub fn config(network: &Network) -> Config {
 
 /// Rows that live longer than the process that writes them.
 #[derive(Clone)]
-pub struct Disk {
+pub(crate) struct Disk {
     rows: Arc<Mem>,
 }
 
 impl Disk {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { rows: Arc::new(Mem::new()) }
     }
 
@@ -77,7 +77,7 @@ impl Disk {
     }
 
     /// What is on the disk, whoever is alive.
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         self.mount().0
     }
 }
@@ -119,20 +119,20 @@ impl Local for Mount {
 }
 
 /// One run of a process.
-pub struct Plane {
-    pub cx: Cx,
-    pub ingest: Ingest,
+pub(crate) struct Plane {
+    pub(crate) cx: Cx,
+    pub(crate) ingest: Ingest,
     disk: Disk,
     alive: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Plane {
-    pub async fn start(network: &Network) -> Self {
+    pub(crate) async fn start(network: &Network) -> Self {
         Self::over(Disk::new(), identity_config(network), config(network)).await
     }
 
-    pub async fn over(disk: Disk, identity: IdentityConfig, config: Config) -> Self {
+    pub(crate) async fn over(disk: Disk, identity: IdentityConfig, config: Config) -> Self {
         let (store, alive) = disk.mount();
         let (writer, thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let identity = Identity::new(identity).unwrap();
@@ -142,7 +142,7 @@ impl Plane {
     }
 
     /// Waits until everything up to `seq` has had all its effects.
-    pub async fn settle(&self, seq: i64) {
+    pub(crate) async fn settle(&self, seq: i64) {
         let settled = self.until(|ingest| {
             let (reached, pending) = ingest.snapshot();
             reached >= seq && pending == 0
@@ -153,20 +153,20 @@ impl Plane {
     }
 
     /// Waits until something holds.
-    pub async fn until(&self, holds: impl Fn(&Ingest) -> bool) {
+    pub(crate) async fn until(&self, holds: impl Fn(&Ingest) -> bool) {
         while !holds(&self.ingest) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    pub async fn wait(&self, what: &str, holds: impl Fn(&Ingest) -> bool) {
+    pub(crate) async fn wait(&self, what: &str, holds: impl Fn(&Ingest) -> bool) {
         if tokio::time::timeout(PATIENCE, self.until(holds)).await.is_err() {
             panic!("{what} never came: {:#}", self.ingest.status());
         }
     }
 
     /// Stops in good order; the rows stay.
-    pub async fn stop(mut self) -> Disk {
+    pub(crate) async fn stop(mut self) -> Disk {
         self.ingest.shutdown().await;
         let disk = self.disk.clone();
         let thread = self.writer.take();
@@ -178,33 +178,33 @@ impl Plane {
     }
 
     /// Dies at once: of what is in flight, nothing more has an effect.
-    pub async fn die(self) {
+    pub(crate) async fn die(self) {
         self.alive.store(false, SeqCst);
         self.stop().await;
     }
 
     /// Path and version of every record kept of an account.
-    pub async fn records(&self, did: &str) -> BTreeMap<String, Cid> {
+    pub(crate) async fn records(&self, did: &str) -> BTreeMap<String, Cid> {
         let did = did.to_owned();
         let page = self.cx.writer.run(move |view| repos::records(view, &did, None, 10_000)).await.unwrap();
         page.into_iter().map(|(collection, rkey, cid)| (format!("{collection}/{rkey}"), cid)).collect()
     }
 
-    pub async fn handle(&self, did: &str) -> Option<Option<String>> {
+    pub(crate) async fn handle(&self, did: &str) -> Option<Option<String>> {
         actors::handle_state(&self.cx.store, did).await.unwrap().map(|(handle, _)| handle)
     }
 
-    pub async fn repo(&self, did: &str) -> Option<repos::RepoState> {
+    pub(crate) async fn repo(&self, did: &str) -> Option<repos::RepoState> {
         repos::state_of(&self.cx.store, did).await.unwrap()
     }
 
-    pub async fn actor(&self, did: &str) -> Option<actors::ActorRow> {
+    pub(crate) async fn actor(&self, did: &str) -> Option<actors::ActorRow> {
         let did = did.to_owned();
         self.cx.writer.run(move |view| actors::row(view, &did)).await.unwrap()
     }
 
     /// What an ideal consumer ends with is what is kept.
-    pub async fn expect(&self, happened: &Happened) {
+    pub(crate) async fn expect(&self, happened: &Happened) {
         self.settle(happened.seq).await;
         for (uri, cid) in &happened.present {
             let (did, path) = split(uri);
@@ -220,7 +220,7 @@ impl Plane {
     }
 
     /// Everything that is kept of the network is what the oracle says.
-    pub async fn expect_model(&self, network: &Network) {
+    pub(crate) async fn expect_model(&self, network: &Network) {
         let dids: Vec<String> = network.model(|model| model.dids().map(str::to_owned).collect()).unwrap();
         assert!(dids.len() > 10);
         for did in &dids {
@@ -241,17 +241,17 @@ impl Plane {
     }
 }
 
-pub fn split(uri: &str) -> (&str, &str) {
+pub(crate) fn split(uri: &str) -> (&str, &str) {
     uri.strip_prefix("at://").unwrap().split_once('/').unwrap()
 }
 
 /// How often something of this name was lost or skipped.
-pub fn dropped(ingest: &Ingest, name: &str) -> u64 {
+pub(crate) fn dropped(ingest: &Ingest, name: &str) -> u64 {
     let mut all = ingest.drops().drops_by_name().chain(ingest.drops().skips_by_name());
     all.find(|(found, _)| *found == name).unwrap_or_else(|| panic!("no reason is called {name}")).1
 }
 
 /// Everything that was lost.
-pub fn losses(ingest: &Ingest) -> BTreeMap<&'static str, u64> {
+pub(crate) fn losses(ingest: &Ingest) -> BTreeMap<&'static str, u64> {
     ingest.drops().drops_by_name().filter(|(_, count)| *count > 0).collect()
 }
