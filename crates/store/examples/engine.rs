@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, PersistMode,
     compaction::Leveled,
-    config::{BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy},
+    config::{
+        BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+        PartitioningPolicy, PinningPolicy,
+    },
 };
 
 /// Ticks a second of the processor times in `/proc/self/stat`.
@@ -49,7 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .max_memtable_size(memtable << 20)
             .data_block_size_policy(BlockSizePolicy::all(block << 10))
             .data_block_compression_policy(CompressionPolicy::new(
-                (0..7).map(|l| if l >= lz4_from { CompressionType::Lz4 } else { CompressionType::None }).collect::<Vec<_>>(),
+                (0..7)
+                    .map(|l| if l >= lz4_from { CompressionType::Lz4 } else { CompressionType::None })
+                    .collect::<Vec<_>>(),
             ))
             .filter_policy(FilterPolicy::new([
                 FilterPolicyEntry::Bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
@@ -131,7 +136,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 got += f(mix(i ^ (round << 40)))?;
             }
             if round > 0 {
-                print!("{what} {:.2}/{:.2} us ({got}), ", began.elapsed().as_secs_f64() / probes as f64 * 1e6, (cpu_seconds() - cpu) / probes as f64 * 1e6);
+                print!(
+                    "{what} {:.2}/{:.2} us ({got}), ",
+                    began.elapsed().as_secs_f64() / probes as f64 * 1e6,
+                    (cpu_seconds() - cpu) / probes as f64 * 1e6
+                );
             }
             Ok(())
         };
@@ -190,7 +199,9 @@ fn value(n: u64) -> Vec<u8> {
     for i in 0..9 {
         value.extend_from_slice(&mix(n + i).to_be_bytes());
     }
-    value.extend_from_slice(b"app.bsky.feed.post createdAt 2024-01-01T00:00:00.000Z langs en text embed reply via $type");
+    value.extend_from_slice(
+        b"app.bsky.feed.post createdAt 2024-01-01T00:00:00.000Z langs en text embed reply via $type",
+    );
     value.truncate(155);
     value
 }

@@ -16,9 +16,12 @@ use gp_store::{
 
 extern crate groundplane_store as gp_store;
 
-static RECORDS: Table = Table { id: 1, name: "records", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
-static CLAIMS: Table = Table { id: 2, name: "claims", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
-static SUBJECTS: Table = Table { id: 3, name: "subjects", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
+static RECORDS: Table =
+    Table { id: 1, name: "records", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+static CLAIMS: Table =
+    Table { id: 2, name: "claims", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+static SUBJECTS: Table =
+    Table { id: 3, name: "subjects", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
 static ACTORS: Table = Table { id: 4, name: "actors", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
 
 const ACTORS_KNOWN: u64 = 200_000;
@@ -59,12 +62,14 @@ async fn main() -> Result<(), Error> {
             let n = preload + part * (ops / 10) + n;
             let author = skewed(&mut seeded, ACTORS_KNOWN);
             // Most of what happens is about what was written lately.
-            let (subject, parent) = (n - 1 - skewed(&mut seeded, n.min(1_000_000)), n - 1 - skewed(&mut seeded, n.min(1_000_000)));
-            writer.submit(move |view| {
-                op(view, author, subject, parent, n).unwrap_or_else(|e| panic!("{e}"));
-                Box::new(|applied| applied.unwrap_or_else(|e| panic!("{e}")))
-            })
-            .await?;
+            let (subject, parent) =
+                (n - 1 - skewed(&mut seeded, n.min(1_000_000)), n - 1 - skewed(&mut seeded, n.min(1_000_000)));
+            writer
+                .submit(move |view| {
+                    op(view, author, subject, parent, n).unwrap_or_else(|e| panic!("{e}"));
+                    Box::new(|applied| applied.unwrap_or_else(|e| panic!("{e}")))
+                })
+                .await?;
         }
         while writer.pending() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -95,7 +100,9 @@ async fn main() -> Result<(), Error> {
 
 /// What one event asks and changes.
 fn op(view: &mut View<'_>, author: u64, subject: u64, parent: u64, n: u64) -> Result<(), Error> {
-    let absent = view.get(&record(author, n))?.is_none() && view.get(&claim(author, subject))?.is_none() && view.get(&claim(n, author))?.is_none();
+    let absent = view.get(&record(author, n))?.is_none()
+        && view.get(&claim(author, subject))?.is_none()
+        && view.get(&claim(n, author))?.is_none();
     let known = view.get(&actor(author))?.is_some();
     let answered = view.get(&record(skewed(&mut Seeded::new(parent), ACTORS_KNOWN), parent))?.is_some();
     let head = partition(&SUBJECTS, &subject.to_be_bytes()).head();
@@ -113,7 +120,12 @@ fn record(author: u64, n: u64) -> Key {
 }
 
 fn claim(author: u64, subject: u64) -> Key {
-    partition(&CLAIMS, &Seeded::new(author).any().to_be_bytes()).at(&[&[2][..], &Seeded::new(subject).any().to_be_bytes(), &subject.to_be_bytes()].concat())
+    partition(&CLAIMS, &Seeded::new(author).any().to_be_bytes()).at(&[
+        &[2][..],
+        &Seeded::new(subject).any().to_be_bytes(),
+        &subject.to_be_bytes(),
+    ]
+    .concat())
 }
 
 fn actor(n: u64) -> Key {

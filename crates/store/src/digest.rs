@@ -51,7 +51,9 @@ mod tests {
     static A: Table = Table { id: 1, name: "a", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
     static B: Table = Table { id: 2, name: "b", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
 
-    fn store(rows: &[(&'static Table, &[u8], &[u8])]) -> Store {
+    type Rows<'a> = &'a [(&'static Table, &'a [u8], &'a [u8])];
+
+    fn store(rows: Rows<'_>) -> Store {
         let store = Store::mem(&[&A, &B]);
         let mut batch = Batch::new();
         for (table, key, value) in rows {
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn bytes_that_move_between_key_and_value_or_between_rows_change_it() {
-        let variants: [&[(&'static Table, &[u8], &[u8])]; 5] = [
+        let variants: [Rows<'_>; 5] = [
             &[(&A, b"xy", b"z")],
             &[(&A, b"x", b"yz")],
             &[(&A, b"x", b"y"), (&A, b"z", b"")],

@@ -9,7 +9,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The folder holds a format this program does not know: run the program that wrote it, or a newer one.
-    #[error("the data folder {path} has format {found}, this program reads format {known}: use the version that wrote it, or a newer one")]
+    #[error(
+        "the data folder {path} has format {found}, this program reads format {known}: use the version that wrote it, or a newer one"
+    )]
     Format {
         /// The folder.
         path: PathBuf,

@@ -2,8 +2,13 @@
 //!
 //! A [`Table`] is a value that describes the shape of its rows. A [`Key`] is a partition and a position inside it; both
 //! are byte strings that sort as they read. The verbs are [`Store::get`] (by keys, answered in the order asked),
-//! [`Store::scan`] (one partition, in order) and [`Store::apply`] (one batch, atomic inside a partition in every
-//! engine). There is no fourth way to reach a row, and none of the three has an unbounded form.
+//! [`Store::scan`] (one partition, in order) and the batch that the [`Writer`] applies (atomic inside a partition in
+//! every engine). There is no fourth way to reach a row, and none of the three has an unbounded form.
+//!
+//! ```text
+//! read   get, scan -> near cache -> engine
+//! write  job on a View -> group -> batch -> engine -> near cache forgets, observers are told -> Done
+//! ```
 //!
 //! What does not live here: anything that knows what a like is. Columns are bytes with an order.
 

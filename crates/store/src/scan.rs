@@ -25,6 +25,9 @@ pub struct Scan {
 
 impl Scan {
     /// All rows of a partition, its head included, in order.
+    ///
+    /// A scan that does not want the head should begin after it, by [`Scan::prefix`] or [`Scan::after`]: a row that
+    /// changes often has many versions in memory, and a scan that begins at it walks over all of them.
     pub fn of(partition: Partition) -> Self {
         Self {
             partition,
@@ -71,7 +74,7 @@ impl Scan {
         self
     }
 
-    /// At most so many rows; clamped to [`ROWS_PER_SCAN_MAX`].
+    /// At most so many rows; clamped to [`ROWS_PER_SCAN_MAX`]. With 0 nothing is read and nothing follows.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit.min(ROWS_PER_SCAN_MAX);

@@ -208,8 +208,10 @@ impl Store {
 
     fn read_through(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
         self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
-        let tickets: Vec<Option<Ticket>> =
-            keys.iter().map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key))).collect();
+        let tickets: Vec<Option<Ticket>> = keys
+            .iter()
+            .map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key)))
+            .collect();
         let mut values = self.inner.engine.get(keys)?;
         for ((key, ticket), value) in keys.iter().zip(tickets).zip(&mut values) {
             let Some(ticket) = ticket else { continue };

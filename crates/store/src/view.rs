@@ -67,7 +67,9 @@ impl<'a> View<'a> {
         let mut rows = Vec::with_capacity(scan.limit.min(stored.page.len() + 1));
         // One row more than asked shows whether more follow.
         while rows.len() <= scan.limit {
-            let stored_first = stored.peek().is_some_and(|row| change.is_none_or(|(key, _)| if scan.reverse { row.key > *key } else { row.key < *key }));
+            let stored_first = stored.peek().is_some_and(|row| {
+                change.is_none_or(|(key, _)| if scan.reverse { row.key > *key } else { row.key < *key })
+            });
             if stored_first {
                 rows.extend(stored.next()?);
                 continue;

@@ -177,14 +177,25 @@ impl Writer {
             .spawn(move || {
                 let _alive = alive;
                 let _last_words = LastWords(&shared);
-                Loop { store: &store, config: &config, state: &shared, unsynced_since: None, rests_left: 0, idle_since: Instant::now() }.run(inbox);
+                Loop {
+                    store: &store,
+                    config: &config,
+                    state: &shared,
+                    unsynced_since: None,
+                    rests_left: 0,
+                    idle_since: Instant::now(),
+                }
+                .run(inbox);
             })
             .map_err(cannot)?;
         Ok((Self { jobs, state }, thread))
     }
 
     /// Runs a job and waits until its changes are applied. A job that fails changes nothing.
-    pub async fn run<T, E>(&self, job: impl FnOnce(&mut View<'_>) -> std::result::Result<T, E> + Send + 'static) -> std::result::Result<T, E>
+    pub async fn run<T, E>(
+        &self,
+        job: impl FnOnce(&mut View<'_>) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
@@ -344,7 +355,9 @@ impl Loop<'_> {
             view.begin_job();
             let done = job(&mut view);
             jobs.push((done, view.end_job()));
-            let room = jobs.len() < config.jobs_per_group_max && view.len() < config.rows_per_group_max && view.bytes() < config.bytes_per_group_max;
+            let room = jobs.len() < config.jobs_per_group_max
+                && view.len() < config.rows_per_group_max
+                && view.bytes() < config.bytes_per_group_max;
             next = if room { inbox.try_recv().ok() } else { None };
         }
         let batch = view.into_batch();
@@ -612,7 +625,10 @@ mod tests {
 
     #[tokio::test]
     async fn jobs_that_wait_together_are_one_batch_and_a_bound_ends_it() {
-        let rig = Rig::new(Mood::Hangs, WriterConfig { jobs_per_group_max: 10, rows_per_group_max: 30, ..WriterConfig::default() });
+        let rig = Rig::new(
+            Mood::Hangs,
+            WriterConfig { jobs_per_group_max: 10, rows_per_group_max: 30, ..WriterConfig::default() },
+        );
         let submit = async |rows: u64| {
             let job = move |view: &mut View<'_>| -> Done {
                 (0..rows).for_each(|n| view.put(key(n), vec![1]));
@@ -640,7 +656,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_holds_jobs_in_order_and_loses_none() {
-        let rig = Rig::new(Mood::Full, WriterConfig { full_retry_every: Duration::from_millis(1), jobs_per_group_max: 2, ..WriterConfig::default() });
+        let rig = Rig::new(
+            Mood::Full,
+            WriterConfig {
+                full_retry_every: Duration::from_millis(1),
+                jobs_per_group_max: 2,
+                ..WriterConfig::default()
+            },
+        );
         let told = Arc::new(Mutex::new(Vec::new()));
         for n in 0..9 {
             let told = Arc::clone(&told);
@@ -668,7 +691,10 @@ mod tests {
         assert!(matches!(rig.put(2).await, Err(Error::Engine(_))));
         assert!(rig.writer.failed());
         rig.now(Mood::Works);
-        assert!(matches!(rig.put(3).await, Err(Error::Engine(_))), "the state after a failure is unknown, so nothing is added to it");
+        assert!(
+            matches!(rig.put(3).await, Err(Error::Engine(_))),
+            "the state after a failure is unknown, so nothing is added to it"
+        );
         assert_eq!(rig.store.get(&[key(1), key(2), key(3)]).await.unwrap().iter().filter(|v| v.is_some()).count(), 1);
         rig.end().await;
     }
@@ -684,12 +710,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_applied_is_synced_when_due_and_at_the_end_and_no_idle_writer_syncs() {
-        let rig = Rig::new(Mood::Works, WriterConfig { sync_every: Duration::from_millis(20), ..WriterConfig::default() });
+        let rig =
+            Rig::new(Mood::Works, WriterConfig { sync_every: Duration::from_millis(20), ..WriterConfig::default() });
         rig.put(1).await.unwrap();
         until(|| rig.synced.load(Ordering::SeqCst) == 1).await;
         rig.end().await;
 
-        let rig = Rig::new(Mood::Works, WriterConfig { sync_every: Duration::from_secs(3600), ..WriterConfig::default() });
+        let rig =
+            Rig::new(Mood::Works, WriterConfig { sync_every: Duration::from_secs(3600), ..WriterConfig::default() });
         for n in 0..20 {
             rig.put(n).await.unwrap();
         }
@@ -701,7 +729,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_engine_may_tidy_up_a_few_times_and_only_after_changes() {
-        let config = WriterConfig { rest_after: Duration::from_millis(1), sync_every: Duration::from_millis(1), ..WriterConfig::default() };
+        let config = WriterConfig {
+            rest_after: Duration::from_millis(1),
+            sync_every: Duration::from_millis(1),
+            ..WriterConfig::default()
+        };
         let rig = Rig::new(Mood::Works, config);
         for round in 1..=2 {
             rig.put(1).await.unwrap();
@@ -729,7 +761,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_hangs_shows_in_the_figures_while_it_does() {
-        let rig = Rig::new(Mood::Hangs, WriterConfig { stall_after: Duration::from_millis(5), ..WriterConfig::default() });
+        let rig =
+            Rig::new(Mood::Hangs, WriterConfig { stall_after: Duration::from_millis(5), ..WriterConfig::default() });
         assert_eq!(rig.writer.figures().busy_us, 0);
         let writer = rig.writer.clone();
         let put = tokio::spawn(async move {
@@ -752,10 +785,12 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_goes_away_leaves_no_trace_in_the_count() {
         let rig = Rig::new(Mood::Hangs, WriterConfig { jobs_waiting_max: 1, ..WriterConfig::default() });
-        let submit = || rig.writer.submit(|view| {
-            view.put(key(1), vec![1]);
-            Box::new(|_| {})
-        });
+        let submit = || {
+            rig.writer.submit(|view| {
+                view.put(key(1), vec![1]);
+                Box::new(|_| {})
+            })
+        };
         submit().await.unwrap();
         until(|| rig.writer.figures().busy_us > 0).await;
         submit().await.unwrap();

@@ -18,7 +18,10 @@ pub async fn answers_are_kept_and_never_outlived(ground: &mut dyn Ground) {
     store.apply_now(&puts([(there.clone(), &b"1"[..])])).expect("applies");
     let asked = || store.figures().reads_total;
     for _ in 0..5 {
-        assert_eq!(store.get(&[there.clone(), absent.clone()]).await.expect("reads"), [Some(Bytes::from_static(b"1")), None]);
+        assert_eq!(
+            store.get(&[there.clone(), absent.clone()]).await.expect("reads"),
+            [Some(Bytes::from_static(b"1")), None]
+        );
     }
     assert_eq!(asked(), 2, "each key once");
     store.apply_now(&puts([(there.clone(), &b"2"[..]), (absent.clone(), b"now")])).expect("applies");
@@ -61,7 +64,9 @@ pub async fn kept_answers_may_have_a_form_of_their_own(ground: &mut dyn Ground) 
 pub async fn nothing_stale_is_ever_answered(ground: &mut dyn Ground) {
     const KEYS: usize = 24;
     let store = ground.open(&TABLES, &Config { near_cache_bytes: 2500, ..Config::default() });
-    let (writer, thread) = Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 4, ..WriterConfig::default() }).expect("starts");
+    let (writer, thread) =
+        Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 4, ..WriterConfig::default() })
+            .expect("starts");
     let keys: Arc<Vec<Key>> = Arc::new((0..KEYS).map(|n| partition(&KEPT, &n.to_be_bytes()).head()).collect());
     let zero = puts(keys.iter().map(|k| (k.clone(), &[0; 8][..])));
     store.apply_now(&zero).expect("applies");
@@ -70,7 +75,8 @@ pub async fn nothing_stale_is_ever_answered(ground: &mut dyn Ground) {
     let reads = Arc::new(AtomicU64::new(0));
     let readers: Vec<_> = (0..3)
         .map(|reader| {
-            let (store, keys, answered, ended, reads) = (store.clone(), Arc::clone(&keys), Arc::clone(&answered), Arc::clone(&ended), Arc::clone(&reads));
+            let (store, keys, answered, ended, reads) =
+                (store.clone(), Arc::clone(&keys), Arc::clone(&answered), Arc::clone(&ended), Arc::clone(&reads));
             tokio::spawn(async move {
                 let mut seeded = Seeded::new(reader);
                 let mut seen = [0; KEYS];
@@ -81,7 +87,8 @@ pub async fn nothing_stale_is_ever_answered(ground: &mut dyn Ground) {
                     let values = store.get(&wanted).await.expect("reads");
                     let first_seen = seen;
                     for ((n, least), value) in asked.iter().zip(least).zip(values) {
-                        let version = u64::from_be_bytes(value.expect("is never deleted")[..].try_into().expect("eight bytes"));
+                        let version =
+                            u64::from_be_bytes(value.expect("is never deleted")[..].try_into().expect("eight bytes"));
                         assert!(version >= least, "key {n}: version {version}, though {least} had been answered");
                         assert!(version >= first_seen[*n], "key {n}: back from {} to {version}", first_seen[*n]);
                         seen[*n] = seen[*n].max(version);
@@ -95,7 +102,8 @@ pub async fn nothing_stale_is_ever_answered(ground: &mut dyn Ground) {
     let least_reads = ground.rounds(2000) as u64;
     let writers: Vec<_> = (0..2_usize)
         .map(|half| {
-            let (writer, keys, answered, reads) = (writer.clone(), Arc::clone(&keys), Arc::clone(&answered), Arc::clone(&reads));
+            let (writer, keys, answered, reads) =
+                (writer.clone(), Arc::clone(&keys), Arc::clone(&answered), Arc::clone(&reads));
             tokio::spawn(async move {
                 let mut seeded = Seeded::new(half as u64 + 50);
                 let mut versions = [0_u64; KEYS];
@@ -135,7 +143,9 @@ pub async fn nothing_stale_is_ever_answered(ground: &mut dyn Ground) {
 /// a batch beside it, and when the memory is too small for all of it.
 pub async fn the_writers_own_memory_agrees_with_the_engine(ground: &mut dyn Ground) {
     let store = ground.open(&TABLES, &Config { recent_bytes: 4000, ..Config::default() });
-    let (writer, thread) = Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 3, ..WriterConfig::default() }).expect("starts");
+    let (writer, thread) =
+        Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 3, ..WriterConfig::default() })
+            .expect("starts");
     let mut seeded = Seeded::new(21);
     let place = partition(&PLAIN, b"p");
     let mut model: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = std::collections::BTreeMap::new();
@@ -155,7 +165,11 @@ pub async fn the_writers_own_memory_agrees_with_the_engine(ground: &mut dyn Grou
                     move |view| {
                         let found = view.get(&at)?;
                         assert_eq!(found.as_deref(), before.as_deref(), "round {round}");
-                        if deletes { view.delete(at) } else { view.put(at, value) };
+                        if deletes {
+                            view.delete(at)
+                        } else {
+                            view.put(at, value)
+                        };
                         if fails { Err(Error::Closed) } else { Ok(()) }
                     }
                 })

@@ -92,16 +92,19 @@ macro_rules! conformance_tests {
 }
 
 /// A table that is always asked of the engine.
-pub static PLAIN: Table = Table { id: 1, name: "plain", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+pub static PLAIN: Table =
+    Table { id: 1, name: "plain", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
 
 /// Another one, with the next number, so that rows of the two lie side by side.
-pub static BESIDE: Table = Table { id: 2, name: "beside", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+pub static BESIDE: Table =
+    Table { id: 2, name: "beside", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
 
 /// A table whose answers are kept as stored.
 pub static KEPT: Table = Table { id: 3, name: "kept", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
 
 /// A table whose answers are kept in another form.
-pub static SHAPED: Table = Table { id: 255, name: "shaped", partition: &[], clustering: &[], value: &[], cache: Cache::NearAs(shape) };
+pub static SHAPED: Table =
+    Table { id: 255, name: "shaped", partition: &[], clustering: &[], value: &[], cache: Cache::NearAs(shape) };
 
 /// All tables of the suite.
 pub static TABLES: [&Table; 4] = [&PLAIN, &BESIDE, &KEPT, &SHAPED];
@@ -162,7 +165,10 @@ pub fn puts<'a>(rows: impl IntoIterator<Item = (Key, &'a [u8])>) -> Batch {
     batch
 }
 
+/// Positions and values.
+pub type Shown = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A page as positions and values.
-pub fn shown(page: &Page) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub fn shown(page: &Page) -> Shown {
     page.rows.iter().map(|row| (row.clustering().to_vec(), row.value.to_vec())).collect()
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
 
-use super::{BESIDE, Ground, PLAIN, SHAPED, Seeded, TABLES, partition, puts, shown};
+use super::{BESIDE, Ground, PLAIN, SHAPED, Seeded, Shown, TABLES, partition, puts, shown};
 use crate::{Batch, Config, Key, Partition, Scan, Store};
 
 /// Every key of a multi-get has its answer in its own place: duplicates, absent ones, more than one slice of them.
@@ -76,7 +76,8 @@ pub async fn partitions_and_tables_do_not_mix(ground: &mut dyn Ground) {
 pub async fn the_head_comes_first_and_order_is_that_of_bytes(ground: &mut dyn Ground) {
     let store = ground.open(&TABLES, &Config::default());
     let place = partition(&PLAIN, b"p");
-    let mut positions: Vec<Vec<u8>> = vec![vec![], vec![0], vec![0, 0], vec![0, 1], vec![1], vec![0x7f], vec![0x80], vec![0xff], vec![0xff, 0]];
+    let mut positions: Vec<Vec<u8>> =
+        vec![vec![], vec![0], vec![0, 0], vec![0, 1], vec![1], vec![0x7f], vec![0x80], vec![0xff], vec![0xff, 0]];
     for scrambled in [3, 5, 7] {
         let order: Vec<usize> = (0..positions.len()).map(|i| i * scrambled % positions.len()).collect();
         store.apply_now(&puts(order.iter().map(|i| (place.at(&positions[*i]), &b"v"[..])))).expect("applies");
@@ -122,7 +123,7 @@ pub(super) fn any_scan(seeded: &mut Seeded, place: &Partition) -> Scan {
 }
 
 /// What a scan of the model gives: rows and whether more follow.
-pub(super) fn expected(model: &Model, scan: &Scan) -> (Vec<(Vec<u8>, Vec<u8>)>, bool) {
+pub(super) fn expected(model: &Model, scan: &Scan) -> (Shown, bool) {
     if scan.limit == 0 {
         return (Vec::new(), false);
     }
@@ -136,8 +137,11 @@ pub(super) fn expected(model: &Model, scan: &Scan) -> (Vec<(Vec<u8>, Vec<u8>)>, 
         Bound::Included(at) => p <= at,
         Bound::Excluded(at) => p < at,
     };
-    let mut rows: Vec<_> =
-        model.iter().filter(|(p, _)| p.starts_with(&scan.prefix) && above(p) && below(p)).map(|(p, v)| (p.clone(), v.clone())).collect();
+    let mut rows: Vec<_> = model
+        .iter()
+        .filter(|(p, _)| p.starts_with(&scan.prefix) && above(p) && below(p))
+        .map(|(p, v)| (p.clone(), v.clone()))
+        .collect();
     if scan.reverse {
         rows.reverse();
     }

@@ -145,8 +145,11 @@ pub async fn a_batch_is_seen_whole_or_not_at_all(ground: &mut dyn Ground) {
                 while !ended.load(Ordering::Acquire) {
                     let scan = Scan::of(place.clone());
                     let page = store.scan(if reverse { scan.reverse() } else { scan }).await.expect("reads");
-                    let versions: BTreeSet<u64> =
-                        page.rows.iter().map(|r| u64::from_be_bytes(r.value[..].try_into().expect("eight bytes"))).collect();
+                    let versions: BTreeSet<u64> = page
+                        .rows
+                        .iter()
+                        .map(|r| u64::from_be_bytes(r.value[..].try_into().expect("eight bytes")))
+                        .collect();
                     let Some(&now) = versions.first() else { panic!("no rows") };
                     assert_eq!(versions.len(), 1, "half a batch: {versions:?}");
                     let rows = if now % 2 == 0 { ROWS } else { ROWS / 2 };
@@ -216,12 +219,23 @@ pub async fn counts_stay_with_their_rows_under_replay(ground: &mut dyn Ground) {
     let events = ground.rounds(1500);
     let mut seeded = Seeded::new(5);
     // The events: somebody joins or leaves. The same prefix is delivered again and again, as after crashes.
-    let story: Vec<(Key, bool)> =
-        (0..events).map(|_| (partition(&PLAIN, &[u8::try_from(seeded.below(GROUPS.into())).unwrap_or(0)]).at(&[1, u8::try_from(seeded.below(40)).unwrap_or(0)]), !seeded.once_in(3))).collect();
+    let story: Vec<(Key, bool)> = (0..events)
+        .map(|_| {
+            (
+                partition(&PLAIN, &[u8::try_from(seeded.below(GROUPS.into())).unwrap_or(0)])
+                    .at(&[1, u8::try_from(seeded.below(40)).unwrap_or(0)]),
+                !seeded.once_in(3),
+            )
+        })
+        .collect();
     let mut model: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut delivered = 0;
     while delivered < events {
-        let (writer, thread) = Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 1 + seeded.below(40), ..WriterConfig::default() }).expect("starts");
+        let (writer, thread) = Writer::start(
+            store.clone(),
+            WriterConfig { jobs_per_group_max: 1 + seeded.below(40), ..WriterConfig::default() },
+        )
+        .expect("starts");
         let upto = (delivered + 1 + seeded.below(events / 4 + 1)).min(events);
         // A member's last state is what stands, so a replay may begin anywhere before the first event not delivered,
         // and each event of it is delivered twice in a row.
@@ -238,7 +252,11 @@ pub async fn counts_stay_with_their_rows_under_replay(ground: &mut dyn Ground) {
         }
         for (member, joins) in &story[from..upto] {
             let group = model.entry(member.partition().to_vec()).or_default();
-            if *joins { group.insert(member.clustering().to_vec()) } else { group.remove(member.clustering()) };
+            if *joins {
+                group.insert(member.clustering().to_vec())
+            } else {
+                group.remove(member.clustering())
+            };
         }
         delivered = upto;
         drop(writer);
@@ -295,8 +313,11 @@ pub async fn random_batches_agree_with_a_model_and_outlive_the_store(ground: &mu
         }
         for n in 0..6 {
             let page = store.scan(Scan::of(place(n))).await.expect("reads");
-            let expected: Vec<(Vec<u8>, Vec<u8>)> =
-                model.iter().filter(|(k, _)| k.to_partition() == place(n)).map(|(k, v)| (k.clustering().to_vec(), v.clone())).collect();
+            let expected: Vec<(Vec<u8>, Vec<u8>)> = model
+                .iter()
+                .filter(|(k, _)| k.to_partition() == place(n))
+                .map(|(k, v)| (k.clustering().to_vec(), v.clone()))
+                .collect();
             assert_eq!(shown(&page), expected, "round {round}");
         }
         let keys: Vec<Key> = model.keys().cloned().collect();

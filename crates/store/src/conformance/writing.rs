@@ -149,7 +149,10 @@ pub async fn jobs_run_in_order_and_see_the_ones_before(ground: &mut dyn Ground) 
         for n in 0..jobs {
             let (key, ran, told) = (key.clone(), Arc::clone(&ran), Arc::clone(&told));
             let submitted = writer.submit(move |view| {
-                let seen = view.get(&key).expect("reads").map_or(0, |v| u64::from_be_bytes(v[..].try_into().expect("eight bytes")));
+                let seen = view
+                    .get(&key)
+                    .expect("reads")
+                    .map_or(0, |v| u64::from_be_bytes(v[..].try_into().expect("eight bytes")));
                 assert_eq!(seen, n);
                 view.put(key, (n + 1).to_be_bytes().to_vec());
                 ran.lock().push(n);
@@ -180,7 +183,8 @@ pub async fn a_job_that_fails_hurts_no_neighbour(ground: &mut dyn Ground) {
             let ran = writer
                 .run(move |view| {
                     let head = place.head();
-                    let old = view.get(&head)?.map_or(0, |v| u64::from_be_bytes(v[..].try_into().expect("eight bytes")));
+                    let old =
+                        view.get(&head)?.map_or(0, |v| u64::from_be_bytes(v[..].try_into().expect("eight bytes")));
                     view.put(head, (old + n).to_be_bytes().to_vec());
                     view.put(place.at(&n.to_be_bytes()), Bytes::new());
                     match n % 3 {
@@ -208,7 +212,8 @@ pub async fn a_job_that_fails_hurts_no_neighbour(ground: &mut dyn Ground) {
     }
     let page = store.scan(Scan::of(place)).await.expect("reads");
     assert_eq!(page.rows[0].value, total.load(Ordering::Relaxed).to_be_bytes()[..]);
-    let members: Vec<u64> = page.rows[1..].iter().map(|r| u64::from_be_bytes(r.clustering().try_into().expect("eight bytes"))).collect();
+    let members: Vec<u64> =
+        page.rows[1..].iter().map(|r| u64::from_be_bytes(r.clustering().try_into().expect("eight bytes"))).collect();
     assert_eq!(members, (0..300).filter(|n| n % 3 == 0).collect::<Vec<_>>());
     assert!(!writer.failed());
     drop(writer);

@@ -71,7 +71,10 @@ impl Folder {
         }
         let folder = Self { dir: dir.to_owned(), synced: Mutex::new(None), _lock: lock };
         if !folder.rows().exists() && folder.synced()? > 0 {
-            return Err(Error::Open { path: folder.dir, why: "its rows folder is missing: put it back, or start with an empty folder".into() });
+            return Err(Error::Open {
+                path: folder.dir,
+                why: "its rows folder is missing: put it back, or start with an empty folder".into(),
+            });
         }
         Ok(folder)
     }
@@ -91,7 +94,9 @@ impl Folder {
     pub(super) fn create_rows(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let new = self.dir.join(ROWS_NEW);
         match fs::remove_dir_all(&new) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(cannot(&self.dir, "its rows.new folder cannot be removed", &e)),
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(cannot(&self.dir, "its rows.new folder cannot be removed", &e));
+            }
             _ => {}
         }
         make(&new)?;
@@ -126,7 +131,8 @@ impl Folder {
         let mut slot = self.synced.lock();
         let written = (|| {
             if slot.is_none() {
-                *slot = Some(OpenOptions::new().create(true).truncate(false).write(true).open(self.dir.join(SYNCED_FILE))?);
+                *slot =
+                    Some(OpenOptions::new().create(true).truncate(false).write(true).open(self.dir.join(SYNCED_FILE))?);
             }
             let Some(file) = slot.as_mut() else { return Ok(()) };
             file.seek(SeekFrom::Start(0))?;

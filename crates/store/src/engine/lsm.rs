@@ -18,7 +18,10 @@ use bytes::Bytes;
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot,
     compaction::Leveled,
-    config::{BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy},
+    config::{
+        BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+        PartitioningPolicy, PinningPolicy,
+    },
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -126,7 +129,11 @@ impl Lsm {
         recovery::check(&folder.rows(), synced).map_err(|why| Error::Open { path: config.dir.clone(), why })?;
         let (db, rows) = open_files(&config.dir, &folder.rows(), config.block_cache_bytes)?;
         let mark = match rows.get(MARK_KEY).map_err(|e| cannot_open_for(&config.dir, &e))? {
-            Some(value) => Mark::read(&value).ok_or_else(|| cannot_open(&config.dir, "the number of its last change is damaged"))?.batch,
+            Some(value) => {
+                Mark::read(&value)
+                    .ok_or_else(|| cannot_open(&config.dir, "the number of its last change is damaged"))?
+                    .batch
+            }
             None => 0,
         };
         if mark < synced {
@@ -161,7 +168,8 @@ impl Lsm {
     /// Applies a batch and shows it to the readers.
     fn commit(&self, mark: &mut u64, batch: &Batch) -> Result<()> {
         let next = *mark + 1;
-        let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len() + 1).durability(Some(PersistMode::Buffer));
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len() + 1)
+            .durability(Some(PersistMode::Buffer));
         for change in batch.changes() {
             // Copied, because the memtable keeps what it is given: a small value may be a view of a large buffer.
             let key = Slice::from(&change.key.bytes()[..]);
@@ -190,7 +198,9 @@ impl Lsm {
     /// nothing can be told or ended.
     fn wait_for_workers(&self) -> Result<()> {
         let began = Instant::now();
-        while self.rows.sealed_memtable_count() >= MEMTABLES_WAITING_MAX || self.rows.tree.l0_run_count() >= YOUNG_TABLES_MAX {
+        while self.rows.sealed_memtable_count() >= MEMTABLES_WAITING_MAX
+            || self.rows.tree.l0_run_count() >= YOUNG_TABLES_MAX
+        {
             // Says so if one of the engine's threads has died; the loop would never end.
             self.db.persist(PersistMode::Buffer).map_err(engine)?;
             if began.elapsed() >= WAIT_MAX {
@@ -243,7 +253,9 @@ fn settings() -> KeyspaceCreateOptions {
         .index_block_pinning_policy(pinned)
         .filter_block_partitioning_policy(parted())
         .index_block_partitioning_policy(parted())
-        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES).with_l0_threshold(YOUNG_TABLES_DUE)))
+        .compaction_strategy(Arc::new(
+            Leveled::default().with_table_target_size(TABLE_BYTES).with_l0_threshold(YOUNG_TABLES_DUE),
+        ))
 }
 
 fn cannot_open(dir: &Path, why: &str) -> Error {

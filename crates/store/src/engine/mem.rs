@@ -71,7 +71,9 @@ impl Local for Mem {
 
     fn each(&self, table_id: u8, visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
         let rows = self.rows.read();
-        for (k, v) in rows.range::<[u8], _>((std::ops::Bound::Included([table_id].as_slice()), std::ops::Bound::Unbounded)) {
+        for (k, v) in
+            rows.range::<[u8], _>((std::ops::Bound::Included([table_id].as_slice()), std::ops::Bound::Unbounded))
+        {
             if k[0] != table_id || !visit(k, v) {
                 break;
             }

@@ -76,17 +76,21 @@ pub(super) fn check(rows: &Path, synced: u64) -> Result<(), String> {
 /// Compares the list of table files with the checksum that its pointer carries.
 fn check_list(keyspace: &Path, number: u64) -> Result<(), String> {
     let name = format!("rows/keyspaces/{number}/current");
-    let current = fs::read(keyspace.join("current")).map_err(|e| format!("{name} cannot be read ({e}): restore the folder from a copy"))?;
+    let current = fs::read(keyspace.join("current"))
+        .map_err(|e| format!("{name} cannot be read ({e}): restore the folder from a copy"))?;
     let (Some(version), Some(sum)) = (
         current.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes),
         current.get(8..24).and_then(|b| b.try_into().ok()).map(u128::from_le_bytes),
     ) else {
         return Err(format!("{name} is cut short: restore the folder from a copy"));
     };
-    let list = fs::read(keyspace.join(format!("v{version}")))
-        .map_err(|e| format!("{name} names the list v{version}, which cannot be read ({e}): restore the folder from a copy"))?;
+    let list = fs::read(keyspace.join(format!("v{version}"))).map_err(|e| {
+        format!("{name} names the list v{version}, which cannot be read ({e}): restore the folder from a copy")
+    })?;
     if xxh3_128(&list) != sum {
-        return Err(format!("rows/keyspaces/{number}/v{version} or its pointer is damaged: restore the folder from a copy"));
+        return Err(format!(
+            "rows/keyspaces/{number}/v{version} or its pointer is damaged: restore the folder from a copy"
+        ));
     }
     Ok(())
 }
@@ -98,7 +102,8 @@ fn check_journals(rows: &Path, synced: u64) -> Result<(), String> {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|e| e == "jnl") {
             let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
-            journals.push((number.ok_or_else(|| format!("{} is no journal of ours: move it away", path.display()))?, path));
+            journals
+                .push((number.ok_or_else(|| format!("{} is no journal of ours: move it away", path.display()))?, path));
         }
     }
     journals.sort();
@@ -109,7 +114,8 @@ fn check_journals(rows: &Path, synced: u64) -> Result<(), String> {
         if let (Some((_, before)), Some((first, _))) = (last, read.marks)
             && first != before + 1
         {
-            let place = broken.last().map_or_else(String::new, |(n, _, at)| format!(" (rows/{n}.jnl is damaged at byte {at})"));
+            let place =
+                broken.last().map_or_else(String::new, |(n, _, at)| format!(" (rows/{n}.jnl is damaged at byte {at})"));
             return Err(format!(
                 "the changes after number {before} and before number {first} are missing{place}, and later ones build on them: \
                  restore the folder from a copy"
@@ -130,7 +136,11 @@ fn check_journals(rows: &Path, synced: u64) -> Result<(), String> {
         ));
     }
     for (number, path, at) in broken {
-        tracing::warn!(journal = number, at, "the last change before a crash is incomplete and had not been synced; it is dropped");
+        tracing::warn!(
+            journal = number,
+            at,
+            "the last change before a crash is incomplete and had not been synced; it is dropped"
+        );
         OpenOptions::new()
             .write(true)
             .open(&path)
@@ -203,7 +213,8 @@ fn read_journal(path: &Path) -> std::io::Result<Journal> {
 fn read_batch(input: &mut Input, item: &mut Vec<u8>) -> std::io::Result<Option<(u64, Option<Mark>)>> {
     let Some([1, header @ ..]) = input.array::<13>()? else { return Ok(None) };
     let mut left = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-    let seqno = u64::from_le_bytes([header[4], header[5], header[6], header[7], header[8], header[9], header[10], header[11]]);
+    let seqno =
+        u64::from_le_bytes([header[4], header[5], header[6], header[7], header[8], header[9], header[10], header[11]]);
     let mut hasher = Xxh3::new();
     let mut mark: Option<Mark> = None;
     loop {
@@ -293,7 +304,9 @@ mod tests {
     /// A folder with so many batches in its journal, and where each of them ends.
     fn journal(batches: u64) -> (tempfile::TempDir, Vec<u8>, Vec<usize>) {
         let dir = tempfile::tempdir().unwrap();
-        let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap();
+        let lsm =
+            Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 })
+                .unwrap();
         for n in 0..batches {
             let mut batch = Batch::new();
             for row in 0..=n {
@@ -307,7 +320,11 @@ mod tests {
         drop(lsm);
         let bytes = fs::read(dir.path().join("rows/0.jnl")).unwrap();
         let mut ends = Vec::new();
-        let mut input = Input { reader: BufReader::new(File::open(dir.path().join("rows/0.jnl")).unwrap()), at: 0, length: bytes.len() as u64 };
+        let mut input = Input {
+            reader: BufReader::new(File::open(dir.path().join("rows/0.jnl")).unwrap()),
+            at: 0,
+            length: bytes.len() as u64,
+        };
         while let Some(mark) = read_batch(&mut input, &mut Vec::new()).unwrap() {
             ends.push(usize::try_from(input.at).unwrap());
             assert_eq!(mark.1.unwrap().batch, ends.len() as u64);
@@ -393,7 +410,9 @@ mod tests {
         assert_eq!(fs::read(rows(&dir).join("2.jnl")).unwrap(), parts(4, 5));
 
         // And the engine opens what was checked.
-        let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap();
+        let lsm =
+            Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 })
+                .unwrap();
         assert_eq!(lsm.get_one(&Key::of(&T).atom(&4_u64.to_be_bytes()).key()).unwrap().unwrap().len(), 100);
         assert_eq!(lsm.get_one(&Key::of(&T).atom(&5_u64.to_be_bytes()).key()).unwrap(), None);
     }
@@ -402,7 +421,11 @@ mod tests {
     fn a_damaged_list_of_tables_is_refused() {
         let (dir, _, _) = journal(1);
         let folder = rows(&dir).join("keyspaces/1");
-        let list = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).find(|p| p.file_name().unwrap().to_string_lossy().starts_with('v')).unwrap();
+        let list = fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(|p| p.file_name().unwrap().to_string_lossy().starts_with('v'))
+            .unwrap();
         let bytes = fs::read(&list).unwrap();
         check(&rows(&dir), 0).unwrap();
         for at in 0..bytes.len() {

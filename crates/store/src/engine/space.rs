@@ -54,7 +54,9 @@ impl Space {
         let had_room = looked.room;
         looked.bytes_since += bytes;
         // While there is no room every call looks, so that writing goes on as soon as there is.
-        let fresh = looked.room && looked.bytes_since < LOOK_EVERY_BYTES && looked.at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
+        let fresh = looked.room
+            && looked.bytes_since < LOOK_EVERY_BYTES
+            && looked.at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
         if !fresh {
             looked.room = self.look() >= self.reserve_bytes.load(Relaxed).saturating_add(bytes);
             looked.at = Some(Instant::now());

@@ -38,11 +38,13 @@ fn batches() -> Vec<Batch> {
             let mut batch = Batch::new();
             for _ in 0..40 {
                 let table = if seeded.once_in(4) { &BESIDE } else { &PLAIN };
-                let key = partition(table, &[u8::try_from(seeded.below(12)).unwrap()]).at(&(seeded.below(150) as u64).to_be_bytes());
+                let key = partition(table, &[u8::try_from(seeded.below(12)).unwrap()])
+                    .at(&(seeded.below(150) as u64).to_be_bytes());
                 if seeded.once_in(6) {
                     batch.delete(key);
                 } else {
-                    let noise: Vec<u8> = (0..seeded.below(20)).flat_map(|_| seeded.clone().any().to_be_bytes()).collect();
+                    let noise: Vec<u8> =
+                        (0..seeded.below(20)).flat_map(|_| seeded.clone().any().to_be_bytes()).collect();
                     batch.put(key, [&n.to_be_bytes()[..], &noise].concat());
                 }
             }
@@ -120,13 +122,20 @@ fn compare(store: &Store) -> String {
             for reverse in [false, true] {
                 let scan = Scan::of(place.clone());
                 let scan = if reverse { scan.reverse() } else { scan };
-                let mut wanted: Vec<_> = rows.iter().filter(|(k, _)| k.to_partition() == place).map(|(k, v)| (k.clone(), v.clone())).collect();
+                let mut wanted: Vec<_> = rows
+                    .iter()
+                    .filter(|(k, _)| k.to_partition() == place)
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
                 if reverse {
                     wanted.reverse();
                 }
                 match catch_unwind(AssertUnwindSafe(|| store.local().scan(&scan))) {
-                    Ok(Ok(page)) if page.rows.iter().map(|r| (r.key.clone(), r.value.to_vec())).eq(wanted.iter().cloned()) => {}
-                    Ok(Ok(page)) => note(format!("WRONG scan of {place:?}: {} of {} rows", page.rows.len(), wanted.len())),
+                    Ok(Ok(page))
+                        if page.rows.iter().map(|r| (r.key.clone(), r.value.to_vec())).eq(wanted.iter().cloned()) => {}
+                    Ok(Ok(page)) => {
+                        note(format!("WRONG scan of {place:?}: {} of {} rows", page.rows.len(), wanted.len()))
+                    }
                     Ok(Err(e)) => note(format!("error: {e}")),
                     Err(_) => note("error: a panic".into()),
                 }
@@ -199,9 +208,13 @@ fn kinds(dir: &Path) -> BTreeMap<String, Vec<String>> {
     for name in contents(dir).into_keys() {
         let kind = match Path::new(&name).file_name().unwrap().to_str().unwrap() {
             "LOCK" | "lock" => continue,
-            file if name.contains("/tables/") => format!("{} table", if name.contains("keyspaces/0") { "meta" } else { file }),
+            file if name.contains("/tables/") => {
+                format!("{} table", if name.contains("keyspaces/0") { "meta" } else { file })
+            }
             file if file.ends_with(".jnl") => "journal".into(),
-            file if file.starts_with('v') && name.contains("keyspaces") => name.rsplit_once('v').unwrap().0.to_owned() + "v*",
+            file if file.starts_with('v') && name.contains("keyspaces") => {
+                name.rsplit_once('v').unwrap().0.to_owned() + "v*"
+            }
             _ => name.clone(),
         };
         kinds.entry(kind).or_default().push(name);
@@ -221,7 +234,11 @@ fn a_damaged_file_is_never_read_silently() {
     let mut outcomes: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
     let mut wrong = Vec::new();
     for (kind, names) in &kinds {
-        let harms = [Harm::FlipBit, Harm::ZeroSome, Harm::CutOff].repeat(rounds).into_iter().chain([Harm::Append, Harm::Empty, Harm::Remove]);
+        let harms = [Harm::FlipBit, Harm::ZeroSome, Harm::CutOff].repeat(rounds).into_iter().chain([
+            Harm::Append,
+            Harm::Empty,
+            Harm::Remove,
+        ]);
         for kind_of_harm in harms {
             let dir = tempfile::tempdir().unwrap();
             copy(origin.path(), dir.path());
@@ -240,7 +257,10 @@ fn a_damaged_file_is_never_read_silently() {
     }
     assert!(wrong.is_empty(), "silent damage:\n{}", wrong.join("\n"));
     // The test can tell damage at all: what must be loud was.
-    for (what, verdicts) in outcomes.iter().filter(|(what, _)| what.contains("table") && what.contains("Remove") || what.contains("current Empty")) {
+    for (what, verdicts) in outcomes
+        .iter()
+        .filter(|(what, _)| what.contains("table") && what.contains("Remove") || what.contains("current Empty"))
+    {
         assert!(!verdicts.contains_key("same"), "{what}: {verdicts:?}");
     }
 }
@@ -324,7 +344,10 @@ fn a_journal_cut_after_the_last_sync_recovers_to_a_prefix() {
                         found.extend(page.rows.into_iter().map(|r| (r.key, r.value.to_vec())));
                     }
                 }
-                let batches = states.iter().rposition(|s| *s == found).unwrap_or_else(|| panic!("case {case}, {at}: not the state after any batch"));
+                let batches = states
+                    .iter()
+                    .rposition(|s| *s == found)
+                    .unwrap_or_else(|| panic!("case {case}, {at}: not the state after any batch"));
                 assert!(batches >= 20, "case {case}: only {batches} of 20 synced batches");
                 // And it goes on from there.
                 let mut batch = Batch::new();

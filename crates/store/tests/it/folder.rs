@@ -24,7 +24,10 @@ fn refused(dir: &Path) -> Error {
         Ok(_) => panic!("the folder was opened"),
         Err(e) => {
             let line = e.to_string();
-            assert!(!line.contains('\n') && line.contains(&dir.display().to_string()), "one line that names the folder: {line}");
+            assert!(
+                !line.contains('\n') && line.contains(&dir.display().to_string()),
+                "one line that names the folder: {line}"
+            );
             e
         }
     }

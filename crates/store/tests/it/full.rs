@@ -82,8 +82,10 @@ async fn changes_wait_below_the_reserve_and_go_on_by_themselves() {
 async fn a_writer_that_waits_for_room_ends_at_once_when_nobody_is_left_or_it_is_closed() {
     for close in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::lsm(dir.path(), &TABLES, &Config { disk_reserve_bytes: u64::MAX, ..Config::default() }).unwrap();
-        let (writer, thread) = Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 3, ..WriterConfig::default() }).unwrap();
+        let store =
+            Store::lsm(dir.path(), &TABLES, &Config { disk_reserve_bytes: u64::MAX, ..Config::default() }).unwrap();
+        let (writer, thread) =
+            Writer::start(store.clone(), WriterConfig { jobs_per_group_max: 3, ..WriterConfig::default() }).unwrap();
         let refused = Arc::new(AtomicU64::new(0));
         for n in 0..50_u64 {
             let refused = Arc::clone(&refused);
@@ -108,7 +110,7 @@ async fn a_writer_that_waits_for_room_ends_at_once_when_nobody_is_left_or_it_is_
         tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
         assert!(began.elapsed() < Duration::from_secs(1), "took {:?}", began.elapsed());
         assert_eq!(refused.load(Ordering::Relaxed), 50, "every job was told");
-        assert_eq!(kept.is_some_and(|w| w.failed()), false, "a full disk is no failure");
+        assert!(!kept.is_some_and(|w| w.failed()), "a full disk is no failure");
         store.set_disk_reserve(0);
         let page = store.scan(gp_store::Scan::of(partition(&PLAIN, b"p"))).await.unwrap();
         assert!(page.rows.is_empty(), "nothing was applied");
@@ -126,8 +128,12 @@ fn an_idle_store_gives_back_what_merges_have_replaced() {
         },
     };
     let dir = tempfile::tempdir().unwrap();
-    let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap();
-    let replaced = || (fs::read_dir(dir.path().join("rows/keyspaces/1/tables")).unwrap().count() as u64).saturating_sub(lsm.vitals().tables);
+    let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 })
+        .unwrap();
+    let replaced = || {
+        (fs::read_dir(dir.path().join("rows/keyspaces/1/tables")).unwrap().count() as u64)
+            .saturating_sub(lsm.vitals().tables)
+    };
     // Until a merge has left files that it replaced, and nothing takes them away.
     let mut rows = 0;
     let mut left = 0;
@@ -136,7 +142,10 @@ fn an_idle_store_gives_back_what_merges_have_replaced() {
         let mut batch = Batch::new();
         for _ in 0..500 {
             rows += 1_u64;
-            batch.put(partition(&PLAIN, b"p").at(&(rows.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes()), vec![1; 100]);
+            batch.put(
+                partition(&PLAIN, b"p").at(&(rows.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes()),
+                vec![1; 100],
+            );
         }
         lsm.apply(&batch).unwrap();
         lsm.flush().unwrap();
@@ -172,7 +181,10 @@ struct SmallDisk {
 impl SmallDisk {
     fn mount(mib: u64) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(dir.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
+            .arg(dir.path())
+            .output();
         match mounted {
             Ok(output) if output.status.success() => Ok(Self { dir }),
             Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
@@ -223,7 +235,10 @@ async fn a_small_disk_fills_up_and_is_given_room_again() {
     assert!(!filling.is_finished());
     // Reads go on.
     for n in 0..stood {
-        assert!(store.get_one(&partition(&PLAIN, b"p").at(&n.to_be_bytes())).await.unwrap().is_some(), "{n} of {stood}");
+        assert!(
+            store.get_one(&partition(&PLAIN, b"p").at(&n.to_be_bytes())).await.unwrap().is_some(),
+            "{n} of {stood}"
+        );
     }
     // Somebody makes room: writing goes on without being asked.
     fs::remove_file(&ballast).unwrap();
@@ -239,6 +254,9 @@ async fn a_small_disk_fills_up_and_is_given_room_again() {
     drop(store);
     let store = Store::lsm(&dir, &TABLES, &config).unwrap();
     for n in 0..stood {
-        assert!(store.get_one(&partition(&PLAIN, b"p").at(&n.to_be_bytes())).await.unwrap().is_some(), "{n} of {stood}");
+        assert!(
+            store.get_one(&partition(&PLAIN, b"p").at(&n.to_be_bytes())).await.unwrap().is_some(),
+            "{n} of {stood}"
+        );
     }
 }

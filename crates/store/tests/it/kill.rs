@@ -104,7 +104,12 @@ fn rows_of(batch: u64, seed: u64) -> Vec<(Key, Vec<u8>)> {
 fn write(dir: &Path, from: u64, seed: u64) {
     let store = Store::lsm(dir, &TABLES, &Config::default()).unwrap();
     // Syncs and memtable flushes come often, so that the killer meets them.
-    let config = WriterConfig { sync_every: Duration::from_millis(20), jobs_per_group_max: 4, jobs_waiting_max: 16, ..WriterConfig::default() };
+    let config = WriterConfig {
+        sync_every: Duration::from_millis(20),
+        jobs_per_group_max: 4,
+        jobs_waiting_max: 16,
+        ..WriterConfig::default()
+    };
     let (writer, _thread) = Writer::start(store.clone(), config).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     println!("writing");
@@ -207,7 +212,9 @@ fn killing_the_process_loses_nothing_acknowledged_and_leaves_nothing_half_done()
         // memtable is flushed first, so that journals and tables overlap in different ways.
         if round % 3 == 1 {
             drop(store);
-            let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap();
+            let lsm =
+                Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 })
+                    .unwrap();
             lsm.flush().unwrap();
         }
         next = found;

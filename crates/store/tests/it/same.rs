@@ -21,7 +21,11 @@ fn the_same_batches_leave_the_same_digest_in_every_engine_and_across_restarts() 
             for _ in 0..20 {
                 let table = TABLES[seeded.below(TABLES.len())];
                 let key = partition(table, &[u8::try_from(seeded.below(5)).unwrap()]).at(&seeded.position());
-                if seeded.once_in(3) { batch.delete(key) } else { batch.put(key, seeded.any().to_be_bytes().to_vec()) };
+                if seeded.once_in(3) {
+                    batch.delete(key)
+                } else {
+                    batch.put(key, seeded.any().to_be_bytes().to_vec())
+                };
             }
             mem.apply_now(&batch).unwrap();
             lsm.apply_now(&batch).unwrap();
@@ -31,7 +35,9 @@ fn the_same_batches_leave_the_same_digest_in_every_engine_and_across_restarts() 
         assert_eq!(digest(&lsm, &ids).unwrap(), wanted, "round {round}");
         drop(lsm);
         if round % 2 == 0 {
-            let lsm = Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap();
+            let lsm =
+                Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 })
+                    .unwrap();
             lsm.flush().unwrap();
         }
         assert_eq!(digest(&open(), &ids).unwrap(), wanted, "round {round}, opened again");

@@ -23,7 +23,10 @@ use gp_store::{
 fn flushes_and_merges_do_not_show_half_a_batch() {
     const ROWS: u8 = 200;
     let dir = tempfile::tempdir().unwrap();
-    let lsm = Arc::new(Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 }).unwrap());
+    let lsm = Arc::new(
+        Lsm::open(&LsmConfig { dir: dir.path().to_owned(), block_cache_bytes: 1 << 20, disk_reserve_bytes: 0 })
+            .unwrap(),
+    );
     let place = partition(&PLAIN, b"torn");
     let keys: Vec<Key> = (0..ROWS).map(|row| place.at(&[row])).collect();
     let version = |n: u64| {
@@ -46,7 +49,8 @@ fn flushes_and_merges_do_not_show_half_a_batch() {
                         // The embedded engine reads the keys of one multi-get at one moment, too.
                         _ => lsm.get(keys).unwrap().into_iter().flatten().collect(),
                     };
-                    let versions: BTreeSet<u64> = values.iter().map(|v| u64::from_be_bytes(v[..].try_into().unwrap())).collect();
+                    let versions: BTreeSet<u64> =
+                        values.iter().map(|v| u64::from_be_bytes(v[..].try_into().unwrap())).collect();
                     assert_eq!((values.len(), versions.len()), (ROWS.into(), 1), "half a batch: {versions:?}");
                     let now = *versions.first().unwrap();
                     assert!(now >= last, "back from {last} to {now}");
@@ -63,7 +67,9 @@ fn flushes_and_merges_do_not_show_half_a_batch() {
             }
         });
         let mut n = 0;
-        while !ended.load(Ordering::Acquire) && (n < 500 || scans.load(Ordering::Relaxed) < 500 || flushes.load(Ordering::Relaxed) < 20) {
+        while !ended.load(Ordering::Acquire)
+            && (n < 500 || scans.load(Ordering::Relaxed) < 500 || flushes.load(Ordering::Relaxed) < 20)
+        {
             n += 1;
             lsm.apply(&version(n)).unwrap();
         }
