@@ -17,7 +17,7 @@ use crate::{
     profiles::{self, Subscriptions},
     records::{self, Flags},
     repos::{self, RepoStatus},
-    tables::{self, ACTOR, HANDLE, NOTIFICATION, PRIVATE, RECORD},
+    tables::{self, ACTOR, HANDLE, NOTIFICATION, POST, PRIVATE, RECORD},
     verifications::Words,
 };
 
@@ -183,7 +183,8 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
     if page.more || page.rows.len() >= rows_max {
         return Ok(false);
     }
-    for table in [&NOTIFICATION, &PRIVATE] {
+    // In `post` there is still what deleted posts left behind.
+    for table in [&NOTIFICATION, &PRIVATE, &POST] {
         let page = view.scan(&Scan::of(Key::of(table).atom(&atom::did(did)).partition()).limit(rows_max))?;
         for row in &page.rows {
             view.delete(row.key.clone());

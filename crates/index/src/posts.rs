@@ -2,7 +2,8 @@
 //!
 //! A reply may arrive before its parent, a quote before the quoted post, a gate before its post. What depends on
 //! something missing is looked at again when the missing thing arrives, so that every order ends in the same state
-//! (INV-5). Looking again is bounded: a flood of early replies is looked at in part, never without end.
+//! (INV-5). Looking again is bounded: a flood of early replies is looked at in part, never without end. A deleted post
+//! leaves behind when it went and where it hung, for replies and quotes that were made before and come after.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -19,6 +20,7 @@ use crate::{
     counts::{Deltas, Head, OnCount},
     feeds, gates,
     notifications::{self, Notice, Reason},
+    page,
     placed::{Placed, collection_of, did_of, split_uri, uri_of},
     records::{self, Flags, RecordRow},
     rows::{self, Rows, timed_on},
@@ -122,13 +124,79 @@ pub struct PostRow {
 
 const LAYOUT: u8 = 1;
 
+/// Layout of what a deleted post leaves behind, in the place of what was derived from it.
+const LAYOUT_GONE: u8 = 2;
+
+/// What a deleted post leaves behind: where it hung, and when it went. Accounts have no order among themselves, so a
+/// reply made before may be applied after; it must end as it would have in the order of the events' times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Gone {
+    /// Time of the deletion's event, in microseconds.
+    at_us: i64,
+    /// It hung wrongly itself.
+    invalid_root: bool,
+    /// Root and parent, if it was a reply.
+    reply: Option<(String, String)>,
+}
+
+impl Gone {
+    /// Reads a row; nothing for one of a post that stands.
+    fn read(stored: &[u8]) -> Result<Option<Self>> {
+        let mut parts = Parts::of(POST.name, stored);
+        if parts.tag()? != LAYOUT_GONE {
+            return Ok(None);
+        }
+        let at_us = parts.micros_desc()?;
+        let invalid_root = parts.tag()? == 1;
+        let reply = if parts.tag()? == 1 { Some((parts.uri()?, parts.uri()?)) } else { None };
+        Ok(Some(Self { at_us, invalid_root, reply }))
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut out = vec![LAYOUT_GONE];
+        out.extend_from_slice(&page::timed_position(self.at_us, 0)[..8]);
+        out.extend_from_slice(&[u8::from(self.invalid_root), u8::from(self.reply.is_some())]);
+        if let Some((root, parent)) = &self.reply {
+            out.extend_from_slice(&atom::uri(root));
+            out.extend_from_slice(&atom::uri(parent));
+        }
+        out
+    }
+}
+
+/// What a deleted post left behind, if it was deleted after `time_us`: at that time it stood.
+fn gone_after(view: &View<'_>, uri: &str, time_us: i64) -> Result<Option<Gone>> {
+    let Some(key) = post_key_of(uri) else { return Ok(None) };
+    let gone = view.get(&key)?.map(|row| Gone::read(&row)).transpose()?.flatten();
+    Ok(gone.filter(|gone| gone.at_us > time_us))
+}
+
+/// What a reply needs to know of what is above it.
+struct Above {
+    invalid_root: bool,
+    /// Root and parent, if it is a reply itself.
+    reply: Option<(String, String)>,
+}
+
+/// Something that may be replied to, as it stands, or, for what was made at `time_us`, stood then.
+fn above_at(view: &View<'_>, uri: &str, time_us: i64) -> Result<Option<Above>> {
+    if let Some(stored) = records::stored(view, uri)? {
+        let reply = if collection_of(uri) == Some(NSID) { derived(view, uri)?.reply } else { None };
+        return Ok(Some(Above { invalid_root: stored.flags.has(Flags::INVALID_ROOT), reply }));
+    }
+    let gone = gone_after(view, uri, time_us)?;
+    Ok(gone.map(|gone| Above { invalid_root: gone.invalid_root, reply: gone.reply }))
+}
+
 impl PostRow {
-    /// Reads a row.
+    /// Reads a row. Nothing is derived from a post that is gone.
     pub fn read(stored: &[u8]) -> Result<Self> {
         let mut parts = Parts::of(POST.name, stored);
         let corrupt = |what| Error::Corrupt { table: POST.name, what };
-        if parts.tag()? != LAYOUT {
-            return Err(corrupt("layout"));
+        match parts.tag()? {
+            LAYOUT => {}
+            LAYOUT_GONE => return Ok(Self::default()),
+            _ => return Err(corrupt("layout")),
         }
         let reply = if parts.tag()? == 1 { Some((parts.uri()?, parts.uri()?)) } else { None };
         let mut told = Vec::new();
@@ -220,7 +288,8 @@ pub(crate) fn apply(
 ) -> Result<()> {
     let uri = uri_of(stood.did, stood.collection, stood.rkey);
     let place = post_key(stood.did, stood.rkey);
-    let before_row = view.get(&place)?.map(|stored| PostRow::read(&stored)).transpose()?.unwrap_or_default();
+    let placed = view.get(&place)?;
+    let before_row = placed.as_ref().map(|stored| PostRow::read(stored)).transpose()?.unwrap_or_default();
     let mut before = Rows::none();
     if let (Some(old), Some(old_row)) = (stood.old, old_row) {
         rows(old, old_row.flags, &mut before);
@@ -241,7 +310,7 @@ pub(crate) fn apply(
             Flags::HANDLE_AUTHORITY,
             reading.reply.is_some_and(|(_, p)| by_handle(p)) || reading.embedded.is_some_and(by_handle),
         );
-        row.flags.set(Flags::INVALID_ROOT, invalid_root(view, &reading)?);
+        row.flags.set(Flags::INVALID_ROOT, invalid_root(view, &reading, stood.time_us)?);
         // Rules are looked at once, when the post is first seen; a later change of them changes nothing.
         if !same_thread {
             let breaks = match reading.reply {
@@ -267,16 +336,34 @@ pub(crate) fn apply(
         }
         view.put(records::key(stood.did, stood.collection, stood.rkey), row.write());
         rows(new, row.flags, &mut after);
+        if let Some(quoted) = reading.quoted()
+            && gone_after(view, quoted, stood.time_us)?.is_some()
+        {
+            // The deletion takes the quotes made before it off the books, in whatever order the two come.
+            let books = (tables::on_head(quoted), OnCount::Quotes as u8);
+            after.rows.retain(|row| row.counted.as_ref() != Some(&books));
+        }
         after_row.reply = reading.reply.map(|(root, parent)| (root.to_owned(), parent.to_owned()));
-        after_row.told = recipients(view, new, &reading, row.flags, Vec::new())?;
+        after_row.told = recipients(view, new, &reading, row.flags, stood.time_us, Vec::new())?;
         after.notices = notices_of(&after_row, &uri, new.sort_at_us);
         threads::op_reply_stands(view, new, &reading)?;
     }
     rows::change(view, &before, &after, deltas)?;
     notifications::change(view, &before.notices, &after.notices)?;
-    match after_row.write() {
-        Some(bytes) => view.put(place, bytes),
-        None => view.delete(place),
+    match (after_row.write(), old_row) {
+        (Some(bytes), _) => view.put(place, bytes),
+        // With a whole account, which has no time, nothing is left behind.
+        (None, Some(old_row)) if stood.new.is_none() && stood.time_us > 0 => {
+            let gone = Gone {
+                at_us: stood.time_us,
+                invalid_root: old_row.flags.has(Flags::INVALID_ROOT),
+                reply: before_row.reply,
+            };
+            view.put(place, gone.write());
+        }
+        // Deleted once more.
+        (None, None) if stood.new.is_none() && placed.is_some_and(|row| row.first() == Some(&LAYOUT_GONE)) => {}
+        (None, _) => view.delete(place),
     }
     match (stood.old, stood.new) {
         (None, Some(new)) => {
@@ -313,28 +400,27 @@ fn notices_of(row: &PostRow, uri: &str, sort_at_us: i64) -> Vec<Notice> {
 }
 
 /// Whether a reply hangs in the wrong place: its parent is missing, hangs wrongly itself, or is in another thread
-/// (ingest 7.1 step 2.2).
-fn invalid_root(view: &View<'_>, reading: &Reading<'_>) -> Result<bool> {
+/// (ingest 7.1 step 2.2). `time_us` is when it was made.
+fn invalid_root(view: &View<'_>, reading: &Reading<'_>, time_us: i64) -> Result<bool> {
     let Some((root, parent)) = reading.reply else { return Ok(false) };
-    let Some(stored) = records::stored(view, parent)? else { return Ok(true) };
-    if stored.flags.has(Flags::INVALID_ROOT) {
+    let Some(above) = above_at(view, parent, time_us)? else { return Ok(true) };
+    if above.invalid_root {
         return Ok(true);
     }
-    let parents_root =
-        if collection_of(parent) == Some(NSID) { derived(view, parent)?.reply.map(|(root, _)| root) } else { None };
-    Ok(match parents_root {
+    Ok(match above.reply.map(|(root, _)| root) {
         Some(parents_root) => parent == root || parents_root != root,
         None => parent != root,
     })
 }
 
 /// Who is told of a post, each once and for the first reason that fits: mentions, the quoted, ancestors nearest first
-/// (ingest 8.2). Those told already stay told; `told` is what stood.
+/// (ingest 8.2). Those told already stay told; `told` is what stood. `time_us` is when it was made.
 fn recipients(
     view: &View<'_>,
     it: &Placed<'_>,
     reading: &Reading<'_>,
     flags: Flags,
+    time_us: i64,
     mut told: Vec<(String, Reason, Option<String>)>,
 ) -> Result<Vec<(String, Reason, Option<String>)>> {
     let mut seen: HashSet<String> = told.iter().map(|(did, _, _)| did.clone()).collect();
@@ -359,16 +445,17 @@ fn recipients(
         let hidden = gates::hidden_replies(view, root)?;
         let mut above = parent.to_owned();
         for _ in 0..TOLD_HEIGHT_MAX {
-            if collection_of(&above) != Some(NSID) || records::stored(view, &above)?.is_none() {
+            if collection_of(&above) != Some(NSID) {
                 break;
             }
+            let Some(place) = above_at(view, &above, time_us)? else { break };
             if let Some(owner) = did_of(&above) {
                 tell(owner, Reason::Reply, Some(&above), &mut told);
             }
             if hidden.iter().any(|h| *h == above) {
                 break;
             }
-            let Some((_, next)) = derived(view, &above)?.reply else { break };
+            let Some((_, next)) = place.reply else { break };
             above = next;
         }
     }
@@ -448,7 +535,7 @@ pub(crate) fn look_again(view: &mut View<'_>, deltas: &mut Deltas, uri: &str, ga
     let old_flags = row.flags;
     let mut before = Rows::none();
     rows(&it, old_flags, &mut before);
-    row.flags.set(Flags::INVALID_ROOT, invalid_root(view, &reading)?);
+    row.flags.set(Flags::INVALID_ROOT, invalid_root(view, &reading, row.indexed_at_us)?);
     if gate && let Some((root, _)) = reading.reply {
         row.flags.set(Flags::VIOLATES_THREAD_GATE, gates::thread_gate_refuses(view, did, root)?);
     }
@@ -470,7 +557,7 @@ pub(crate) fn look_again(view: &mut View<'_>, deltas: &mut Deltas, uri: &str, ga
     if row.flags.has(Flags::VIOLATES_EMBEDDING) && !old_flags.has(Flags::VIOLATES_EMBEDDING) {
         after_row.told.retain(|(_, reason, _)| *reason != Reason::Quote);
     }
-    after_row.told = recipients(view, &it, &reading, row.flags, after_row.told)?;
+    after_row.told = recipients(view, &it, &reading, row.flags, row.indexed_at_us, after_row.told)?;
     if after_row != before_row {
         notifications::change(
             view,

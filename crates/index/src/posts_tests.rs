@@ -269,3 +269,84 @@ async fn own_items_of_a_timeline_have_a_budget() {
         assert!(pages < 50);
     }
 }
+
+/// Everything there is, for comparisons.
+fn whole(world: &World) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    for table in tables::ALL {
+        let mut visit = |key: &[u8], value: &Bytes| {
+            rows.push((key.to_vec(), value.to_vec()));
+            true
+        };
+        world.cx.store.local().each(table.id, &mut visit).unwrap();
+    }
+    rows
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Root,
+    Reply,
+    ReplyToReply,
+    Quote,
+    DeleteReply,
+    DeleteRoot,
+}
+
+/// Carries out steps at the time of their place in `Step`, in the order given.
+async fn in_order(steps: &[Step]) -> World {
+    let world = World::new();
+    // First sight is the same in every order.
+    for who in ["aa", "bb", "cc", "dd"] {
+        world.actor(&did(who)).await;
+    }
+    let (root, first) = (address("aa", "p0"), address("bb", "p1"));
+    for step in steps {
+        let time = at(*step as i64);
+        match step {
+            Step::Root => drop(world.post(&did("aa"), "p0", time).await),
+            Step::Reply => drop(world.create(&did("bb"), NSID, "p1", reply("1", &root, &root, time), time).await),
+            Step::ReplyToReply => drop(world.create(&did("cc"), NSID, "p2", reply("2", &root, &first, time), time).await),
+            Step::Quote => drop(world.create(&did("dd"), NSID, "p3", quote("3", &root, time), time).await),
+            Step::DeleteReply => world.delete(&did("bb"), NSID, "p1", time).await,
+            Step::DeleteRoot => world.delete(&did("aa"), NSID, "p0", time).await,
+        }
+    }
+    world
+}
+
+/// Only the order of one account's own steps is sure. Whatever the rest, the times of the events decide.
+#[tokio::test]
+async fn replies_and_quotes_that_come_after_the_deletion_end_as_if_they_had_come_before() {
+    use Step::{DeleteReply, DeleteRoot, Quote, Reply, ReplyToReply, Root};
+    let usual = in_order(&[Root, Reply, ReplyToReply, Quote, DeleteReply, DeleteRoot]).await;
+    assert!(!flags(&usual, &address("cc", "p2")).await.has(Flags::INVALID_ROOT));
+    assert_eq!(replies(&usual, &address("aa", "p0")).await.1, 0, "the quote went with the root");
+    for order in [
+        [Root, DeleteRoot, Reply, ReplyToReply, Quote, DeleteReply],
+        [Root, DeleteRoot, Quote, Reply, DeleteReply, ReplyToReply],
+        [ReplyToReply, Root, Reply, DeleteReply, DeleteRoot, Quote],
+        [Quote, Root, Reply, DeleteReply, DeleteRoot, ReplyToReply],
+        [ReplyToReply, Root, DeleteRoot, Reply, Quote, DeleteReply],
+    ] {
+        let other = in_order(&order).await;
+        assert!(!flags(&other, &address("cc", "p2")).await.has(Flags::INVALID_ROOT));
+        assert_eq!(whole(&usual), whole(&other));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_made_after_the_deletion_hangs_wrongly_and_tells_nobody() {
+    let world = World::new();
+    let root = world.post(&did("aa"), "p0", at(0)).await;
+    world.delete(&did("aa"), NSID, "p0", at(5)).await;
+    // Deleted twice: the first time counts.
+    world.delete(&did("aa"), NSID, "p0", at(9)).await;
+    let late = world.create(&did("bb"), NSID, "p1", reply("1", &root, &root, at(7)), at(7)).await;
+    assert!(flags(&world, &late).await.has(Flags::INVALID_ROOT));
+    assert_eq!(told(&world, "aa").await, []);
+    // What is left of the post goes with its account.
+    let gone = did("aa");
+    assert!(world.write(move |view| crate::actors::delete_page(view, &gone, 100)).await);
+    assert!(!whole(&world).iter().any(|(key, _)| key.starts_with(post_key(&did("aa"), "p0").bytes())));
+}

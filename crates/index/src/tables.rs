@@ -123,7 +123,8 @@ pub static META: Table = Table {
     cache: Cache::Never,
 };
 
-/// What was derived from a post that is a reply or notified somebody: one row a post, beside its repo.
+/// What was derived from a post that is a reply or notified somebody, and what a deleted post left behind: one row a
+/// post, beside its repo.
 pub static POST: Table = Table {
     id: 12,
     name: "post",
