@@ -247,19 +247,21 @@ mod tests {
 
     const PATH: &str = "app.bsky.feed.post/3jzfcijpj2z2a";
 
+    type Blocks = Vec<(Cid, Vec<u8>)>;
+
     fn key() -> SigningKey {
         SigningKey::from_bytes(Curve::K256, &[3; 32]).unwrap()
     }
 
     /// The frame of a first commit with one record, after somebody has had a go at it.
-    fn made(tamper: impl FnOnce(&mut CommitMessage<'_>, &mut Vec<(Cid, Vec<u8>)>)) -> Bytes {
+    fn made(tamper: impl FnOnce(&mut CommitMessage<'_>, &mut Blocks)) -> Bytes {
         let record = gp_atproto::multibase::hex_decode("a16568656c6c6f65776f726c64").unwrap();
         let cid = Cid::for_dag_cbor(&record);
         let mut tree = Tree::default();
         tree.put(PATH.as_bytes(), cid).unwrap();
         let rev = Tid::parse("3jzfcijpj2z2a").unwrap();
         let (commit, block) = Commit::create(DID, rev, tree.root(), &key());
-        let mut blocks: Vec<(Cid, Vec<u8>)> = vec![(commit, block)];
+        let mut blocks: Blocks = vec![(commit, block)];
         blocks.extend(tree.proof([PATH.as_bytes()]));
         blocks.push((cid, record));
         let op = RepoOp { action: frame::Action::Create, path: PATH, cid: Some(cid), prev: None };
@@ -293,7 +295,7 @@ mod tests {
     #[test]
     fn every_damage_has_its_reason() {
         let other = Cid::for_dag_cbor(b"other");
-        let reason = |tamper: &dyn Fn(&mut CommitMessage<'_>, &mut Vec<(Cid, Vec<u8>)>)| match outcome(&made(tamper)) {
+        let reason = |tamper: &dyn Fn(&mut CommitMessage<'_>, &mut Blocks)| match outcome(&made(tamper)) {
             Err(Refusal::Drop(reason, _)) => reason,
             other => panic!("{other:?}"),
         };

@@ -168,7 +168,7 @@ mod tests {
         for reason in gp_index::apply::DropReason::ALL {
             drops.record(reason);
         }
-        let names: HashSet<_> = drops.drops_by_name().map(|(name, count)| (name, count)).collect();
+        let names: HashSet<_> = drops.drops_by_name().collect();
         assert_eq!(names.len(), DropReason::ALL.len() + gp_index::apply::DropReason::ALL.len());
         assert!(names.iter().all(|(_, count)| *count == 1));
         assert!(drops.skips_by_name().all(|(_, count)| count == 0));

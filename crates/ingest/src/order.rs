@@ -294,12 +294,12 @@ impl Lane {
                 // The key may be another one now. What comes next must not be checked with the old one.
                 (account.key, account.key_since) = (KeyState::Unknown, Some(now));
                 account.touched = true;
-                return self.submit_identity(event);
+                return self.submit_identity(*event);
             }
             Body::Account { active, status } => {
                 let (active, status) = (*active, status.clone());
                 account.touched = true;
-                return self.submit_account(event, active, status);
+                return self.submit_account(*event, active, status);
             }
             Body::Commit { rev } | Body::Sync { rev } => match &account.key {
                 // A second copy, from another relay or of a replay, needs no look at its signature. A `#sync` repeats
@@ -348,11 +348,11 @@ impl Lane {
             },
         };
         match step {
-            Step::Submit(facts) => self.submit(event, facts),
+            Step::Submit(facts) => self.submit(*event, facts),
             Step::LookUp => self.look_up(event),
             Step::Drop(reason) => {
                 self.shared.drops.lost(reason);
-                self.submit(event, Facts::Nothing);
+                self.submit(*event, Facts::Nothing);
             }
         }
     }
@@ -379,7 +379,7 @@ impl Lane {
         });
     }
 
-    fn submit(&mut self, event: Box<Event>, facts: Facts) {
+    fn submit(&mut self, event: Event, facts: Facts) {
         let account = self.accounts.get(&event.did);
         let touch = !std::mem::replace(&mut account.touched, true);
         let now = Instant::now();
@@ -387,7 +387,7 @@ impl Lane {
         if check {
             account.checked_at = Some(now);
         }
-        let Event { did, time_us, flight, .. } = *event;
+        let Event { did, time_us, flight, .. } = event;
         let shared = Arc::clone(&self.shared);
         let told = Arc::clone(&did);
         self.shared.write(
@@ -407,8 +407,8 @@ impl Lane {
         );
     }
 
-    fn submit_identity(&mut self, event: Box<Event>) {
-        let Event { did, time_us, flight, .. } = *event;
+    fn submit_identity(&mut self, event: Event) {
+        let Event { did, time_us, flight, .. } = event;
         let (shared, told) = (Arc::clone(&self.shared), Arc::clone(&did));
         self.shared.write(
             move |view| shared.applier.identity(view, &did, time_us),
@@ -421,8 +421,8 @@ impl Lane {
         );
     }
 
-    fn submit_account(&mut self, event: Box<Event>, active: bool, status: Option<Box<str>>) {
-        let Event { did, time_us, flight, .. } = *event;
+    fn submit_account(&mut self, event: Event, active: bool, status: Option<Box<str>>) {
+        let Event { did, time_us, flight, .. } = event;
         let (shared, told) = (Arc::clone(&self.shared), Arc::clone(&did));
         self.shared.write(
             move |view| shared.applier.account(view, &did, active, status.as_deref(), time_us),

@@ -160,11 +160,11 @@ async fn stopping_takes_little_time_whatever_is_under_way() {
     let network = network(65).await;
     let config = Config { drain_max: std::time::Duration::from_millis(500), ..config(&network) };
     let plane = Plane::over(Disk::new(), identity_config(&network), config).await;
-    network.delay_requests(Some(("/did:", std::time::Duration::from_secs(2))));
+    network.delay_requests(Some(("/did:", std::time::Duration::from_secs(20))));
     plane.wait("events that wait for keys", |ingest| ingest.figures().events_in_flight > 10).await;
     let begun = std::time::Instant::now();
     let disk = plane.stop().await;
-    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     network.delay_requests(None);
     let plane = Plane::over(disk, identity_config(&network), config_of(&network)).await;
     plane.settle(network.head_seq()).await;

@@ -43,7 +43,7 @@ async fn a_stuck_resolution_holds_up_only_its_own_account() {
     plane.settle(network.head_seq()).await;
     let slow = network.victim(1);
     let others: Vec<String> = (2..40).map(|n| network.victim(n)).filter(|did| *did != slow).collect();
-    network.delay_requests(Some((&format!("/{slow}"), Duration::from_millis(1500))));
+    network.delay_requests(Some((&format!("/{slow}"), Duration::from_secs(20))));
     // The new key is not known, so its event has to wait for the directory.
     let late = network.rotate_key(&slow, true).unwrap();
     let begun = Instant::now();
@@ -52,7 +52,7 @@ async fn a_stuck_resolution_holds_up_only_its_own_account() {
         let (uri, cid) = happened.present[0].clone();
         let (did, path) = crate::rig::split(&uri);
         while plane.records(did).await.get(path) != Some(&cid) {
-            assert!(begun.elapsed() < Duration::from_millis(1400), "{other} waits: {:#}", plane.ingest.status());
+            assert!(begun.elapsed() < Duration::from_secs(8), "{other} waits: {:#}", plane.ingest.status());
         }
     }
     assert!(plane.ingest.seq() < late.seq, "what waits is not in the position");
