@@ -56,7 +56,10 @@ impl Held {
         let more = bytes as u64;
         if self.bytes + more > self.budget.max_of_one() {
             let max = self.budget.max_of_one();
-            return Err(Status::shed(Shed::Oversize, format!("more than {max} bytes in one call: ask for less at a time")));
+            return Err(Status::shed(
+                Shed::Oversize,
+                format!("more than {max} bytes in one call: ask for less at a time"),
+            ));
         }
         let before = self.budget.held.fetch_add(more, Relaxed);
         if before.saturating_add(more) > self.budget.max {

@@ -3,7 +3,7 @@
 //! Nothing here knows a transport: what comes in is headers and a promise of bytes, what goes out is bytes or a
 //! [`Status`]. Nothing that every call does is done anywhere else.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
@@ -55,7 +55,7 @@ pub(crate) struct Answered {
 
 /// Makes a call. `receive` gets the most bytes that the request may have.
 pub(crate) async fn call<F>(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     inbound: Inbound<'_>,
     receive: impl FnOnce(usize) -> F,
 ) -> Result<Answered, Status>
@@ -72,7 +72,7 @@ where
 }
 
 /// Counts a call to what is no method of the contract.
-pub(crate) fn unknown(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Answered, Status> {
+pub(crate) fn unknown(shared: &Shared, headers: &HeaderMap) -> Result<Answered, Status> {
     let flight = Flight::begin(shared, shared.metrics.calls.no_rpc(), headers);
     let outcome = Err(Status::new(Code::Unimplemented, "no such method"));
     flight.end(headers, &outcome);
@@ -80,10 +80,10 @@ pub(crate) fn unknown(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Answe
 }
 
 async fn answer<F>(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     inbound: Inbound<'_>,
     receive: impl FnOnce(usize) -> F,
-    flight: &mut Flight,
+    flight: &mut Flight<'_>,
 ) -> Result<Answered, Status>
 where
     F: Future<Output = Result<Received, Status>>,
@@ -145,11 +145,11 @@ fn oversize(keys_max: usize) -> Status {
 
 /// Answers a request as it is.
 async fn whole(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     rpc: &Rpc,
     asked: Box<dyn Asked>,
     deadline: Instant,
-    flight: &mut Flight,
+    flight: &mut Flight<'_>,
 ) -> Result<Answered, Status> {
     flight.stage = Stage::Admission;
     let turn = Turn {
@@ -172,12 +172,12 @@ async fn whole(
 /// Answers a long list part by part. Each part takes its turn among the other calls, and the bytes of their answers,
 /// one after the other, are the answer.
 async fn in_slices(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     rpc: &Rpc,
     asked: Box<dyn Asked>,
     price: Price,
     deadline: Instant,
-    flight: &mut Flight,
+    flight: &mut Flight<'_>,
 ) -> Result<Answered, Status> {
     let (slice_keys, caller) = (shared.config.slice_keys, flight.caller);
     // Some of it waits for its turn most of the time; what counts is that it has begun.
@@ -271,8 +271,8 @@ fn panicked(shared: &Shared, rpc: usize, panic: &(dyn Any + Send)) -> Status {
 }
 
 /// A call in flight. Dropped before its end, its caller has gone away.
-struct Flight {
-    shared: Arc<Shared>,
+struct Flight<'a> {
+    shared: &'a Shared,
     rpc: usize,
     caller: CallerId,
     started: Instant,
@@ -283,12 +283,12 @@ struct Flight {
     ended: bool,
 }
 
-impl Flight {
-    fn begin(shared: &Arc<Shared>, rpc: usize, headers: &HeaderMap) -> Self {
+impl<'a> Flight<'a> {
+    fn begin(shared: &'a Shared, rpc: usize, headers: &HeaderMap) -> Self {
         let caller = shared.callers.of(headers);
         shared.metrics.calls.begin(caller);
         Self {
-            shared: Arc::clone(shared),
+            shared,
             rpc,
             caller,
             started: Instant::now(),
@@ -308,7 +308,7 @@ impl Flight {
 
     fn end(mut self, headers: &HeaderMap, outcome: &Result<Answered, Status>) {
         self.ended = true;
-        let shared = &self.shared;
+        let shared = self.shared;
         let (response_bytes, status) = match outcome {
             Ok(answered) => (answered.bytes, None),
             Err(status) => (0, Some(status)),
@@ -341,7 +341,7 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let calls = &self.shared.metrics.calls;
         calls.gone(self.caller, self.price.keys);

@@ -25,11 +25,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub(crate) use self::{live::Live, process::memory_limit_bytes};
 use self::{
     cells::{Grid, Histograms},
     out::Out,
 };
+pub(crate) use self::{live::Live, process::memory_limit_bytes};
 use crate::{
     CallerId, Class, Code, Rpcs, Shed, Status,
     logs::LogCounts,

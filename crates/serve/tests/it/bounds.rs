@@ -326,9 +326,8 @@ async fn an_answer_that_nobody_reads_is_dropped() {
 
 #[tokio::test]
 async fn bytes_in_memory_have_a_bound_and_one_call_has_a_tenth_of_it() {
-    let rpcs = Rpcs::contract().instead("GetPostRecords", |_, asked| {
-        Box::pin(async move { Ok(answer(asked.message(), 10_000)) })
-    });
+    let rpcs = Rpcs::contract()
+        .instead("GetPostRecords", |_, asked| Box::pin(async move { Ok(answer(asked.message(), 10_000)) }));
     let config = Config { bytes_in_flight_max: Some(1_000_000), answer_drain_ms_max: 600_000, ..Config::default() };
     let rig = Rig::start_with(rpcs, config, Arc::new(NoOperator)).await;
     for mut client in rig.both().await {
