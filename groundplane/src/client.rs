@@ -42,10 +42,9 @@ pub(crate) async fn call(url: &str, method: &str, request: Vec<u8>, token: Optio
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
         .build_http::<Full<Bytes>>();
-    let response = client
-        .request(builder.body(Full::new(Bytes::from(frame)))?)
-        .await
-        .with_context(|| format!("no answer from {url}: is the plane running there? Use --url to name another address"))?;
+    let response = client.request(builder.body(Full::new(Bytes::from(frame)))?).await.with_context(|| {
+        format!("no answer from {url}: is the plane running there? Use --url to name another address")
+    })?;
     let headers = response.headers().clone();
     let collected = response.into_body().collect().await.context("the answer broke off")?;
     let trailers = collected.trailers().cloned().unwrap_or_default();

@@ -36,7 +36,9 @@ fn not_done(error: gp_ingest::Error) -> OperatorError {
         gp_ingest::Error::Absent(why) => OperatorError::Absent(why),
         gp_ingest::Error::Failed(why) | gp_ingest::Error::Refused(why) => OperatorError::Upstream(why),
         gp_ingest::Error::Index(error) => failed(error),
-        busy @ (gp_ingest::Error::Overloaded | gp_ingest::Error::Stopped) => OperatorError::Unavailable(busy.to_string()),
+        busy @ (gp_ingest::Error::Overloaded | gp_ingest::Error::Stopped) => {
+            OperatorError::Unavailable(busy.to_string())
+        }
     }
 }
 

@@ -166,7 +166,9 @@ pub(crate) struct Wrong(pub(crate) String);
 impl Settings {
     /// Takes empty settings as not given, and refuses what cannot work.
     pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
-        for list in [&mut self.relay_url, &mut self.labeler_url, &mut self.auth_token, &mut self.caller, &mut self.roles] {
+        for list in
+            [&mut self.relay_url, &mut self.labeler_url, &mut self.auth_token, &mut self.caller, &mut self.roles]
+        {
             list.retain_mut(|entry| {
                 *entry = entry.trim().to_owned();
                 !entry.is_empty()
@@ -197,7 +199,10 @@ impl Settings {
             return wrong(format!("--relay-start: {:?} is neither now nor oldest", self.relay_start));
         }
         if self.bsync_http_version != "1.1" {
-            return wrong(format!("--bsync-http-version: {:?} is not supported: bsync speaks 1.1 only", self.bsync_http_version));
+            return wrong(format!(
+                "--bsync-http-version: {:?} is not supported: bsync speaks 1.1 only",
+                self.bsync_http_version
+            ));
         }
         if self.bsync_url.is_some() && self.bsync_api_key.is_none() {
             return wrong("--bsync-url needs --bsync-api-key".into());
@@ -208,9 +213,14 @@ impl Settings {
         if self.memcached.is_some() {
             return wrong("--memcached is not offered by this version: leave it out".into());
         }
-        for url in [Some(&self.plc_url), self.did_resolver_url.as_ref(), self.handle_resolver_url.as_ref(), self.bsync_url.as_ref()]
-            .into_iter()
-            .flatten()
+        for url in [
+            Some(&self.plc_url),
+            self.did_resolver_url.as_ref(),
+            self.handle_resolver_url.as_ref(),
+            self.bsync_url.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
         {
             if !(url.starts_with("http://") || url.starts_with("https://")) {
                 return wrong(format!("{url:?} is not a URL: begin it with http:// or https://"));

@@ -46,7 +46,13 @@ const BANS: &[Ban] = &[
     Ban {
         text: "spawn_blocking(",
         why: "only the store decides which thread may block",
-        owners: &["crates/synth/", "crates/store/src/store.rs", "crates/ingest/", "crates/serve/src/metrics/", "groundplane/"],
+        owners: &[
+            "crates/synth/",
+            "crates/store/src/store.rs",
+            "crates/ingest/",
+            "crates/serve/src/metrics/",
+            "groundplane/",
+        ],
     },
     Ban {
         text: "println!(",

@@ -250,13 +250,17 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
     let mut extra: Vec<(usize, &str, String)> = Vec::new();
     for (place, (did, got)) in dids.iter().zip(found.chunks_exact(KEYS_PER_ACTOR)).enumerate() {
         let row = got[0].as_deref().map(read).transpose()?.unwrap_or_default();
-        let mut info = proto::ActorInfo { allow_activity_subscriptions_from: Subscriptions::Followers.word().to_owned(), ..Default::default() };
+        let mut info = proto::ActorInfo {
+            allow_activity_subscriptions_from: Subscriptions::Followers.word().to_owned(),
+            ..Default::default()
+        };
         if with_age.contains(did) {
             info.age_assurance_status = Some(age_assurance(&row));
         }
         if row.exists {
             let served = |at: usize| got[at].clone().map(records::decode_served).transpose();
-            let (profile, status, chat, subscriptions, germ) = (served(5)?, served(6)?, served(7)?, served(8)?, served(9)?);
+            let (profile, status, chat, subscriptions, germ) =
+                (served(5)?, served(6)?, served(7)?, served(8)?, served(9)?);
             info.exists = true;
             info.handle = row.handle;
             info.upstream_status = row.upstream_status;
@@ -268,7 +272,8 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
             if let Some(tags) = &got[2] {
                 info.tags = records::read_tags(tags);
             }
-            info.priority_notifications = got[3].as_deref().map(private::read_state).transpose()?.unwrap_or_default().priority;
+            info.priority_notifications =
+                got[3].as_deref().map(private::read_state).transpose()?.unwrap_or_default().priority;
             if Head::read(got[4].as_ref()).get(OnCount::Verifications as u8) > 0 {
                 verified.push(place);
             }
@@ -314,7 +319,8 @@ fn age_assurance(row: &ActorRow) -> proto::AgeAssuranceStatus {
     proto::AgeAssuranceStatus {
         status: status.to_owned(),
         access: access.to_owned(),
-        last_initiated_at: (row.age_assurance_initiated_at_us != 0).then(|| records::timestamp(row.age_assurance_initiated_at_us)),
+        last_initiated_at: (row.age_assurance_initiated_at_us != 0)
+            .then(|| records::timestamp(row.age_assurance_initiated_at_us)),
         override_applied: false,
     }
 }
@@ -351,9 +357,9 @@ async fn add_moderation(cx: &Cx, extra: &[(usize, &str, String)], infos: &mut [p
 
 /// Adds the words of trusted issuers, oldest first: their order is visible to clients.
 async fn add_verifications(cx: &Cx, places: &[usize], dids: &[&str], infos: &mut [proto::ActorInfo]) -> Result<()> {
-    let scans = places.iter().map(|place| {
-        tables::scan_on(dids[*place], tables::on::VERIFICATION).reverse().limit(VERIFICATIONS_SHOWN_MAX)
-    });
+    let scans = places
+        .iter()
+        .map(|place| tables::scan_on(dids[*place], tables::on::VERIFICATION).reverse().limit(VERIFICATIONS_SHOWN_MAX));
     let pages = cx.store.scan_many(scans.collect()).await?;
     let mut words: Vec<(usize, String, proto::VerificationMeta)> = Vec::new();
     for (place, page) in places.iter().zip(pages) {
@@ -384,7 +390,10 @@ async fn add_verifications(cx: &Cx, places: &[usize], dids: &[&str], infos: &mut
 }
 
 /// Who holds each handle, in the order asked; empty for a handle nobody holds.
-pub async fn get_dids_by_handles(cx: &Cx, req: proto::GetDidsByHandlesRequest) -> Result<proto::GetDidsByHandlesResponse> {
+pub async fn get_dids_by_handles(
+    cx: &Cx,
+    req: proto::GetDidsByHandlesRequest,
+) -> Result<proto::GetDidsByHandlesResponse> {
     let keys: Vec<Key> = req.handles.iter().map(|handle| handle_key(&handle.to_lowercase())).collect();
     let mut dids: Vec<String> = cx
         .store

@@ -85,7 +85,10 @@ pub(crate) fn key_cursor(cursor: &str) -> Result<Option<&str>> {
 }
 
 /// Bookmarks of an account, latest key first.
-pub async fn get_actor_bookmarks(cx: &Cx, req: proto::GetActorBookmarksRequest) -> Result<proto::GetActorBookmarksResponse> {
+pub async fn get_actor_bookmarks(
+    cx: &Cx,
+    req: proto::GetActorBookmarksRequest,
+) -> Result<proto::GetActorBookmarksResponse> {
     let n = page::limit(req.limit);
     let mut scan = tables::scan_private(&req.actor_did, private::BOOKMARK);
     if let Some(key) = key_cursor(&req.cursor)? {
@@ -130,4 +133,3 @@ pub async fn get_bookmarks_by_actor_and_subjects(
     }
     Ok(proto::GetBookmarksByActorAndSubjectsResponse { bookmarks })
 }
-

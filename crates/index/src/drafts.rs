@@ -37,7 +37,14 @@ fn by_time(actor: &str, key: &str, at_us: i64) -> Key {
 }
 
 /// Keeps a draft. A change of one that is not there makes none: that would get around the limit on their number.
-pub(crate) fn put(view: &mut View<'_>, actor: &str, key: &str, create: bool, payload: &str, time_us: i64) -> Result<()> {
+pub(crate) fn put(
+    view: &mut View<'_>,
+    actor: &str,
+    key: &str,
+    create: bool,
+    payload: &str,
+    time_us: i64,
+) -> Result<()> {
     let now = cut_to_ms(time_us);
     let place = by_key(actor, key);
     let stored = view.get(&place)?.as_deref().map(read).transpose()?;
@@ -81,7 +88,8 @@ pub async fn get_actor_drafts(cx: &Cx, req: proto::GetActorDraftsRequest) -> Res
     let mut scan = tables::scan_private(&req.actor_did, private::DRAFT_BY_TIME);
     if !req.cursor.is_empty() {
         let malformed = || Error::invalid("cursor", "is not a token this call gave: leave it out to begin again");
-        let (date, key) = req.cursor.split_once("__").map_or((req.cursor.as_str(), None), |(date, key)| (date, Some(key)));
+        let (date, key) =
+            req.cursor.split_once("__").map_or((req.cursor.as_str(), None), |(date, key)| (date, Some(key)));
         let at = cut_to_ms(datetime::parse_micros_lenient(date).ok_or_else(malformed)?);
         scan = match key {
             Some(key) => scan.after(by_time(&req.actor_did, key, at).clustering().to_vec()),

@@ -206,7 +206,13 @@ impl Source {
 }
 
 /// The newest `want` items of many feeds, exactly ordered. Feeds whose newest items are too old are read no further.
-async fn merge(cx: &Cx, dids: Vec<String>, resume: Option<&Resume>, want: usize, keep: &(dyn Fn(&Item) -> bool + Sync)) -> Result<Vec<Item>> {
+async fn merge(
+    cx: &Cx,
+    dids: Vec<String>,
+    resume: Option<&Resume>,
+    want: usize,
+    keep: &(dyn Fn(&Item) -> bool + Sync),
+) -> Result<Vec<Item>> {
     let first = if dids.len() <= 16 { want } else { FIRST_ROWS.min(want) };
     let mut sources: Vec<Source> =
         dids.into_iter().map(|did| Source { did, waiting: VecDeque::new(), after: None, begun: false }).collect();
@@ -233,7 +239,8 @@ async fn merge(cx: &Cx, dids: Vec<String>, resume: Option<&Resume>, want: usize,
         let mut rounds = 0;
         while !dry.is_empty() {
             rounds += 1;
-            let pages = cx.store.scan_many(dry.iter().map(|i| sources[*i].scan(resume, want.max(32))).collect()).await?;
+            let pages =
+                cx.store.scan_many(dry.iter().map(|i| sources[*i].scan(resume, want.max(32))).collect()).await?;
             let mut still = Vec::new();
             for (i, page) in dry.drain(..).zip(&pages) {
                 sources[i].take(page, resume, keep)?;
@@ -344,7 +351,9 @@ pub async fn get_author_feed(cx: &Cx, req: proto::GetAuthorFeedRequest) -> Resul
     let wanted = |item: &Item| {
         item.kind == REPOST_ITEM
             || match proto::FeedType::try_from(req.feed_type) {
-                Ok(proto::FeedType::PostsAndAuthorThreads) => item.flags & IS_REPLY == 0 || item.flags & IN_OWN_THREAD != 0,
+                Ok(proto::FeedType::PostsAndAuthorThreads) => {
+                    item.flags & IS_REPLY == 0 || item.flags & IN_OWN_THREAD != 0
+                }
                 Ok(proto::FeedType::PostsNoReplies) => item.flags & IS_REPLY == 0,
                 _ => true,
             }
@@ -375,7 +384,8 @@ pub async fn get_author_feed(cx: &Cx, req: proto::GetAuthorFeedRequest) -> Resul
     }
     let cursor = if items.len() > n {
         let tail = page::twin_tail(&items[n - 1].position, &items[n].position);
-        page::token(cx, page::sort_at_of(&items[n - 1].position)?, &items[n - 1].uri(), &items[n - 1].position, tail).await?
+        page::token(cx, page::sort_at_of(&items[n - 1].position)?, &items[n - 1].uri(), &items[n - 1].position, tail)
+            .await?
     } else if let Some(last) = stopped {
         page::token(cx, page::sort_at_of(&last.position)?, &last.uri(), &last.position, None).await?
     } else {
@@ -403,7 +413,8 @@ pub async fn get_author_feed(cx: &Cx, req: proto::GetAuthorFeedRequest) -> Resul
 
 /// Which of some posts stand.
 async fn stand(cx: &Cx, uris: &[String]) -> Result<Vec<bool>> {
-    let keys: Vec<Option<Key>> = uris.iter().map(|uri| posts::post_key_of(uri).and_then(|_| records::key_of(uri))).collect();
+    let keys: Vec<Option<Key>> =
+        uris.iter().map(|uri| posts::post_key_of(uri).and_then(|_| records::key_of(uri))).collect();
     let asked: Vec<Key> = keys.iter().flatten().cloned().collect();
     let mut found = cx.store.get(&asked).await?.into_iter();
     Ok(keys.iter().map(|key| key.is_some() && found.next().flatten().is_some()).collect())

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 use crate::{Cx, Error, Resolution, Result, records::timestamp};
 
 /// The document of a DID.
-pub async fn get_identity_by_did(cx: &Cx, req: proto::GetIdentityByDidRequest) -> Result<proto::GetIdentityByDidResponse> {
+pub async fn get_identity_by_did(
+    cx: &Cx,
+    req: proto::GetIdentityByDidRequest,
+) -> Result<proto::GetIdentityByDidResponse> {
     let found = cx.identity.by_did(&req.did).await?;
     let (keys, services) = parts(&found)?;
     Ok(proto::GetIdentityByDidResponse {
@@ -41,8 +44,8 @@ pub async fn get_identity_by_handle(
 /// Keys and services of a document as the contract wants them: by fragment, with these very names of members
 /// (read-rpcs 5.10).
 fn parts(found: &Resolution) -> Result<(Vec<u8>, Vec<u8>)> {
-    let document: Value =
-        serde_json::from_str(&found.document).map_err(|e| Error::Upstream(format!("the document of {}: {e}", found.did)))?;
+    let document: Value = serde_json::from_str(&found.document)
+        .map_err(|e| Error::Upstream(format!("the document of {}: {e}", found.did)))?;
     let (mut keys, mut services) = (Map::new(), Map::new());
     let entries = |name: &str| document.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let fragment = |entry: &Value| {
@@ -51,7 +54,10 @@ fn parts(found: &Resolution) -> Result<(Vec<u8>, Vec<u8>)> {
     let text = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     for entry in entries("verificationMethod") {
         if let Some(name) = fragment(&entry) {
-            keys.insert(name, json!({ "Type": text(&entry, "type"), "PublicKeyMultibase": text(&entry, "publicKeyMultibase") }));
+            keys.insert(
+                name,
+                json!({ "Type": text(&entry, "type"), "PublicKeyMultibase": text(&entry, "publicKeyMultibase") }),
+            );
         }
     }
     for entry in entries("service") {

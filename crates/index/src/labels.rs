@@ -53,7 +53,10 @@ impl Label {
         if !gp_atproto::did::is_valid(&self.src) {
             return Some(format!("src {:?} is not a DID", self.src));
         }
-        if self.uri.is_empty() || self.uri.len() > 8192 || !(self.uri.starts_with("at://") || self.uri.starts_with("did:")) {
+        if self.uri.is_empty()
+            || self.uri.len() > 8192
+            || !(self.uri.starts_with("at://") || self.uri.starts_with("did:"))
+        {
             return Some(format!("uri {:?} is neither a DID nor an at-uri", self.uri));
         }
         if self.val.is_empty() || self.val.len() > 128 {

@@ -70,14 +70,20 @@ pub async fn get_blob_takedown(cx: &Cx, req: proto::GetBlobTakedownRequest) -> R
 }
 
 /// Whether a record is taken down.
-pub async fn get_record_takedown(cx: &Cx, req: proto::GetRecordTakedownRequest) -> Result<proto::GetRecordTakedownResponse> {
+pub async fn get_record_takedown(
+    cx: &Cx,
+    req: proto::GetRecordTakedownRequest,
+) -> Result<proto::GetRecordTakedownResponse> {
     let stored = cx.store.get_one(&key_of_subject(&req.record_uri)).await?;
     let (taken_down, takedown_ref) = answer(stored.as_ref());
     Ok(proto::GetRecordTakedownResponse { taken_down, takedown_ref })
 }
 
 /// Whether an account is taken down by this service.
-pub async fn get_actor_takedown(cx: &Cx, req: proto::GetActorTakedownRequest) -> Result<proto::GetActorTakedownResponse> {
+pub async fn get_actor_takedown(
+    cx: &Cx,
+    req: proto::GetActorTakedownRequest,
+) -> Result<proto::GetActorTakedownResponse> {
     let stored = cx.store.get_one(&key_of_subject(&req.did)).await?;
     let (taken_down, takedown_ref) = answer(stored.as_ref());
     Ok(proto::GetActorTakedownResponse { taken_down, takedown_ref })
@@ -114,9 +120,14 @@ pub async fn takedown_record(cx: &Cx, req: proto::TakedownRecordRequest) -> Resu
 }
 
 /// Undoes the takedown of a record.
-pub async fn untakedown_record(cx: &Cx, req: proto::UntakedownRecordRequest) -> Result<proto::UntakedownRecordResponse> {
+pub async fn untakedown_record(
+    cx: &Cx,
+    req: proto::UntakedownRecordRequest,
+) -> Result<proto::UntakedownRecordResponse> {
     cx.writer
-        .run(move |view| set(view, key_of_subject(&req.record_uri), Some(&req.record_uri), None, seen(req.seen.as_ref())))
+        .run(move |view| {
+            set(view, key_of_subject(&req.record_uri), Some(&req.record_uri), None, seen(req.seen.as_ref()))
+        })
         .await
         .map(|()| proto::UntakedownRecordResponse {})
 }

@@ -225,9 +225,11 @@ pub async fn get_actor_mutes_actor_via_list(
 ) -> Result<proto::GetActorMutesActorViaListResponse> {
     let lists = muted_lists(cx, &req.actor_did).await?;
     let member = atom::did(&req.target_did);
-    let keys: Vec<Key> = lists.iter().map(|list| tables::on_subject(list, tables::on::MEMBER).atom(&member).key()).collect();
+    let keys: Vec<Key> =
+        lists.iter().map(|list| tables::on_subject(list, tables::on::MEMBER).atom(&member).key()).collect();
     let found = cx.store.get(&keys).await?;
-    let list_uri = lists.into_iter().zip(found).find(|(_, item)| item.is_some()).map(|(list, _)| list).unwrap_or_default();
+    let list_uri =
+        lists.into_iter().zip(found).find(|(_, item)| item.is_some()).map(|(list, _)| list).unwrap_or_default();
     Ok(proto::GetActorMutesActorViaListResponse { list_uri })
 }
 
@@ -251,7 +253,12 @@ pub async fn get_mutelist_subscriptions(
 }
 
 /// One page of lists that stand, ordered by the lists' own time, newest first. Few enough to be ordered in memory.
-pub(crate) async fn page_of_lists(cx: &Cx, uris: Vec<String>, limit: i32, cursor: &str) -> Result<(Vec<String>, String)> {
+pub(crate) async fn page_of_lists(
+    cx: &Cx,
+    uris: Vec<String>,
+    limit: i32,
+    cursor: &str,
+) -> Result<(Vec<String>, String)> {
     let n = page::limit(limit);
     let cursor = page::timed_cursor(cursor)?;
     let found = records::look_up(cx, &uris, lists::LIST).await?;

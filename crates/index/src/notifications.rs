@@ -14,9 +14,7 @@ use crate::{
     counts::{Head, OnCount, PrivateCount},
     moderation, page,
     placed::{self, Placed},
-    posts,
-    private,
-    profiles, records,
+    posts, private, profiles, records,
     relation::{self, Relation},
     tables::{self, NOTIFICATION},
 };
@@ -198,7 +196,9 @@ fn thread_is_muted(view: &View<'_>, notice: &Notice) -> Result<bool> {
         return Ok(false);
     }
     let Some(root) = posts::root_of(view, subject)? else { return Ok(false) };
-    Ok(view.get(&tables::private_of(&notice.recipient, tables::private::THREAD_MUTE).atom(&atom::uri(&root)).key())?.is_some())
+    Ok(view
+        .get(&tables::private_of(&notice.recipient, tables::private::THREAD_MUTE).atom(&atom::uri(&root)).key())?
+        .is_some())
 }
 
 /// Most subscribers told of one post.
@@ -281,7 +281,10 @@ fn resume(cursor: &str) -> Result<Option<(i64, Option<Vec<u8>>)>> {
 }
 
 /// Notifications of an account, newest first: those whose subject still stands (read-rpcs 5.11).
-pub async fn get_notifications(cx: &Cx, req: proto::GetNotificationsRequest) -> Result<proto::GetNotificationsResponse> {
+pub async fn get_notifications(
+    cx: &Cx,
+    req: proto::GetNotificationsRequest,
+) -> Result<proto::GetNotificationsResponse> {
     let n = page::limit(req.limit);
     let from = resume(&req.cursor)?;
     let mut found: Vec<(Stored, bool, Vec<u8>)> = Vec::new();
@@ -386,7 +389,8 @@ pub async fn get_unread_notification_count(
     req: proto::GetUnreadNotificationCountRequest,
 ) -> Result<proto::GetUnreadNotificationCountResponse> {
     let nothing = proto::GetUnreadNotificationCountResponse { count: 0 };
-    let keys = [actors::key(&req.actor_did), moderation::key_of_subject(&req.actor_did), private::state_key(&req.actor_did)];
+    let keys =
+        [actors::key(&req.actor_did), moderation::key_of_subject(&req.actor_did), private::state_key(&req.actor_did)];
     let found = cx.store.get(&keys).await?;
     if !found[0].as_deref().map(actors::read).transpose()?.is_some_and(|row| row.exists)
         || found[1].as_ref().is_some_and(|stored| !moderation::reference(stored).is_empty())

@@ -84,7 +84,10 @@ async fn ancestors_up_to_the_fourth_are_told_each_once() {
         world.actor(&did(name)).await;
     }
     assert_eq!(told(&world, "ee").await, [t("reply", "p5", "p4")]);
-    assert_eq!(told(&world, "bb").await, [t("reply", "p2", "p1"), t("reply", "p3", "p1"), t("reply", "p4", "p1"), t("reply", "p5", "p1")]);
+    assert_eq!(
+        told(&world, "bb").await,
+        [t("reply", "p2", "p1"), t("reply", "p3", "p1"), t("reply", "p4", "p1"), t("reply", "p5", "p1")]
+    );
     // At height five.
     assert_eq!(told(&world, "aa").await.len(), 4);
 }
@@ -133,7 +136,10 @@ async fn a_reply_before_its_parent_ends_as_a_reply_after_it() {
         assert_eq!(told(world, "alice").await, [t("reply", "b0", "a0"), t("reply", "c0", "a0")]);
         assert_eq!(replies(world, &root).await, (1, 0));
     }
-    assert_eq!(gp_store::digest(&late.cx.store, &[5, 6, 12]).unwrap(), gp_store::digest(&early.cx.store, &[5, 6, 12]).unwrap());
+    assert_eq!(
+        gp_store::digest(&late.cx.store, &[5, 6, 12]).unwrap(),
+        gp_store::digest(&early.cx.store, &[5, 6, 12]).unwrap()
+    );
 }
 
 #[tokio::test]
@@ -306,7 +312,9 @@ async fn in_order(steps: &[Step]) -> World {
         match step {
             Step::Root => drop(world.post(&did("aa"), "p0", time).await),
             Step::Reply => drop(world.create(&did("bb"), NSID, "p1", reply("1", &root, &root, time), time).await),
-            Step::ReplyToReply => drop(world.create(&did("cc"), NSID, "p2", reply("2", &root, &first, time), time).await),
+            Step::ReplyToReply => {
+                drop(world.create(&did("cc"), NSID, "p2", reply("2", &root, &first, time), time).await)
+            }
             Step::Quote => drop(world.create(&did("dd"), NSID, "p3", quote("3", &root, time), time).await),
             Step::DeleteReply => world.delete(&did("bb"), NSID, "p1", time).await,
             Step::DeleteRoot => world.delete(&did("aa"), NSID, "p0", time).await,

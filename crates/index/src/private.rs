@@ -8,8 +8,7 @@ use gp_proto as proto;
 use gp_store::{Key, View};
 
 use crate::{
-    Cx, Error, Result, atom, bookmarks, drafts,
-    actors, mutes,
+    Cx, Error, Result, actors, atom, bookmarks, drafts, mutes,
     records::{self, micros},
     subscriptions,
     tables::{self, PRIVATE},
@@ -71,12 +70,18 @@ pub fn apply(view: &mut View<'_>, op: &Operation<'_>, time_us: i64) -> Result<()
     };
     match (op.namespace, op.method) {
         (namespace::SUBSCRIPTION, Method::Delete) => subscriptions::remove(view, op.actor, op.key),
-        (namespace::SUBSCRIPTION, method) => subscriptions::put(view, op.actor, op.key, method == Method::Create, &payload()?, time_us),
+        (namespace::SUBSCRIPTION, method) => {
+            subscriptions::put(view, op.actor, op.key, method == Method::Create, &payload()?, time_us)
+        }
         (namespace::BOOKMARK, Method::Create) => bookmarks::put(view, op.actor, op.key, &payload()?, time_us),
         (namespace::BOOKMARK, Method::Delete) => bookmarks::remove(view, op.actor, op.key),
         (namespace::DRAFT, Method::Delete) => drafts::remove(view, op.actor, op.key),
-        (namespace::DRAFT, method) => drafts::put(view, op.actor, op.key, method == Method::Create, op.payload, time_us),
-        (namespace::AGE_ASSURANCE_1 | namespace::AGE_ASSURANCE_2, Method::Create) => age_assurance(view, op.actor, &payload()?),
+        (namespace::DRAFT, method) => {
+            drafts::put(view, op.actor, op.key, method == Method::Create, op.payload, time_us)
+        }
+        (namespace::AGE_ASSURANCE_1 | namespace::AGE_ASSURANCE_2, Method::Create) => {
+            age_assurance(view, op.actor, &payload()?)
+        }
         _ => Ok(()),
     }
 }

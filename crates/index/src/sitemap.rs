@@ -10,7 +10,10 @@ use crate::{Cx, Error, Result};
 const EMPTY_INDEX: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<sitemapindex xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\"></sitemapindex>\n";
 
 /// The list of pages.
-pub async fn get_sitemap_index(_cx: &Cx, _req: proto::GetSitemapIndexRequest) -> Result<proto::GetSitemapIndexResponse> {
+pub async fn get_sitemap_index(
+    _cx: &Cx,
+    _req: proto::GetSitemapIndexRequest,
+) -> Result<proto::GetSitemapIndexResponse> {
     Ok(proto::GetSitemapIndexResponse { sitemap: stored_gzip(EMPTY_INDEX.as_bytes()).into() })
 }
 

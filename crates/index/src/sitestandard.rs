@@ -52,7 +52,11 @@ pub async fn get_site_standard_records_by_ref(
         let Some(stored) = stored else { continue };
         let served = records::decode_served(records::served(key, &stored))?;
         let record = proto::SiteStandardRecord { r#ref: Some(r.clone()), record: Some(served.record) };
-        if collection_of(&r.uri) == Some(DOCUMENT) { answer.documents.push(record) } else { answer.publications.push(record) }
+        if collection_of(&r.uri) == Some(DOCUMENT) {
+            answer.documents.push(record)
+        } else {
+            answer.publications.push(record)
+        }
     }
     Ok(answer)
 }

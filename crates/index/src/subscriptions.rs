@@ -45,10 +45,19 @@ fn subscriber(subject: &str, actor: &str) -> Key {
 }
 
 /// Keeps a subscription. A second one to the same account changes nothing; a change never changes the account.
-pub(crate) fn put(view: &mut View<'_>, actor: &str, key: &str, create: bool, payload: &Value, time_us: i64) -> Result<()> {
+pub(crate) fn put(
+    view: &mut View<'_>,
+    actor: &str,
+    key: &str,
+    create: bool,
+    payload: &Value,
+    time_us: i64,
+) -> Result<()> {
     let place = by_key(actor, key);
     let stored = view.get(&place)?.as_deref().map(read).transpose()?;
-    let wants = |name: &str| payload.get("activitySubscription").and_then(|s| s.get(name)).and_then(Value::as_bool) == Some(true);
+    let wants = |name: &str| {
+        payload.get("activitySubscription").and_then(|s| s.get(name)).and_then(Value::as_bool) == Some(true)
+    };
     let flags = u8::from(wants("post")) * SUBSCRIBED_POSTS | u8::from(wants("reply")) * SUBSCRIBED_REPLIES;
     let subject = match &stored {
         Some(old) => old.subject.clone(),
@@ -62,7 +71,12 @@ pub(crate) fn put(view: &mut View<'_>, actor: &str, key: &str, create: bool, pay
     if stored.is_none() && view.get(&of_subject(actor, &subject))?.is_some() {
         return Ok(());
     }
-    let row = SubscriptionRow { key: key.to_owned(), subject: subject.clone(), flags: u32::from(flags), indexed_at_us: time_us };
+    let row = SubscriptionRow {
+        key: key.to_owned(),
+        subject: subject.clone(),
+        flags: u32::from(flags),
+        indexed_at_us: time_us,
+    };
     let bytes = prost::Message::encode_to_vec(&row);
     view.put(place, bytes.clone());
     view.put(of_subject(actor, &subject), bytes);

@@ -57,17 +57,24 @@ async fn read<T: for<'a> Deserialize<'a>>(cx: &Cx, list: Curated) -> Result<Vec<
     let stored = cx.store.get_one(&key(list)).await?;
     stored.map_or_else(
         || Ok(Vec::new()),
-        |bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Corrupt { table: META.name, what: "operator's list" }),
+        |bytes| {
+            serde_json::from_slice(&bytes).map_err(|_| Error::Corrupt { table: META.name, what: "operator's list" })
+        },
     )
 }
 
 /// Suggested feeds in the operator's order.
-pub async fn get_suggested_feeds(cx: &Cx, req: proto::GetSuggestedFeedsRequest) -> Result<proto::GetSuggestedFeedsResponse> {
+pub async fn get_suggested_feeds(
+    cx: &Cx,
+    req: proto::GetSuggestedFeedsRequest,
+) -> Result<proto::GetSuggestedFeedsResponse> {
     let feeds: Vec<String> = read(cx, Curated::Feeds).await?;
     let n = if req.limit == 0 { FEEDS_DEFAULT } else { page::limit(req.limit) };
     let from = match req.cursor.as_str() {
         "" => 0,
-        text => text.parse::<usize>().map_err(|_| Error::invalid("cursor", "is not a number: leave it out to begin again"))?,
+        text => text
+            .parse::<usize>()
+            .map_err(|_| Error::invalid("cursor", "is not a number: leave it out to begin again"))?,
     };
     let uris: Vec<String> = feeds.iter().skip(from).take(n).cloned().collect();
     let end = from.saturating_add(uris.len());
@@ -81,8 +88,16 @@ pub async fn get_suggested_entities(
     _req: proto::GetSuggestedEntitiesRequest,
 ) -> Result<proto::GetSuggestedEntitiesResponse> {
     let entities: Vec<Entity> = read(cx, Curated::Entities).await?;
-    let entity = |e: Entity| proto::SuggestedEntity { tag: e.tag, subject: e.subject, subject_type: e.subject_type, priority: 0 };
-    Ok(proto::GetSuggestedEntitiesResponse { entities: entities.into_iter().map(entity).collect(), cursor: String::new() })
+    let entity = |e: Entity| proto::SuggestedEntity {
+        tag: e.tag,
+        subject: e.subject,
+        subject_type: e.subject_type,
+        priority: 0,
+    };
+    Ok(proto::GetSuggestedEntitiesResponse {
+        entities: entities.into_iter().map(entity).collect(),
+        cursor: String::new(),
+    })
 }
 
 /// Accounts to follow: the operator's first two always first, the others shuffled, none that was on an earlier page,

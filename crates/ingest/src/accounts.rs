@@ -39,15 +39,19 @@ pub(crate) async fn attempt(shared: Arc<Shared>, taken: Taken) -> Outcome {
             Ok(()) => return Outcome::Done,
             Err(error) => Err(error),
         },
-        Ok(Hosting::Hosted(word)) => Err(Error::Refused(format!("{did} is still hosted ({word}): nothing was deleted"))),
+        Ok(Hosting::Hosted(word)) => {
+            Err(Error::Refused(format!("{did} is still hosted ({word}): nothing was deleted")))
+        }
         Err(error) => Err(error),
     };
     match outcome {
         Ok(()) => Outcome::Done,
-        Err(error) if taken.last || matches!(error, Error::Refused(_) | Error::Invalid(_)) => match clear(&shared, did).await {
-            Ok(()) => Outcome::GiveUp(error),
-            Err(error) => Outcome::Retry(error),
-        },
+        Err(error) if taken.last || matches!(error, Error::Refused(_) | Error::Invalid(_)) => {
+            match clear(&shared, did).await {
+                Ok(()) => Outcome::GiveUp(error),
+                Err(error) => Outcome::Retry(error),
+            }
+        }
         Err(error) => Outcome::Retry(error),
     }
 }

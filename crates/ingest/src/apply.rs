@@ -163,7 +163,13 @@ impl Applier {
     }
 
     /// Decides and, unless the event must wait, carries out.
-    fn decide(&self, view: &mut View<'_>, item: &Item, state: &mut Option<RepoState>, after: &mut After) -> gp_index::Result<Verdict> {
+    fn decide(
+        &self,
+        view: &mut View<'_>,
+        item: &Item,
+        state: &mut Option<RepoState>,
+        after: &mut After,
+    ) -> gp_index::Result<Verdict> {
         let did = &*item.did;
         let verdict = match &item.facts {
             Facts::Commit(it) => judge_commit(state.as_ref(), it, self.policy),
@@ -215,7 +221,13 @@ impl Applier {
     fn ops(&self, view: &mut View<'_>, did: &str, rev: &str, ops: &[OpFacts], time_us: i64) -> gp_index::Result<()> {
         let mut applied = Applied::default();
         for op in ops {
-            let op = Op { action: op.action, collection: &op.collection, rkey: &op.rkey, cid: op.cid, record: op.record.as_deref() };
+            let op = Op {
+                action: op.action,
+                collection: &op.collection,
+                rkey: &op.rkey,
+                cid: op.cid,
+                record: op.record.as_deref(),
+            };
             self.op(view, did, rev, &op, time_us, &mut applied)?;
         }
         self.count(&applied);
@@ -223,7 +235,15 @@ impl Applier {
     }
 
     /// Applies one operation; see [`Applier::ops`].
-    pub(crate) fn op(&self, view: &mut View<'_>, did: &str, rev: &str, op: &Op<'_>, time_us: i64, applied: &mut Applied) -> gp_index::Result<()> {
+    pub(crate) fn op(
+        &self,
+        view: &mut View<'_>,
+        did: &str,
+        rev: &str,
+        op: &Op<'_>,
+        time_us: i64,
+        applied: &mut Applied,
+    ) -> gp_index::Result<()> {
         let mark = view.mark();
         match apply_op(view, did, rev, op, time_us, applied) {
             Err(error @ gp_index::Error::Corrupt { .. }) => {
@@ -245,7 +265,14 @@ impl Applier {
     }
 
     /// Applies a `#account` event.
-    pub(crate) fn account(&self, view: &mut View<'_>, did: &str, active: bool, status: Option<&str>, time_us: i64) -> gp_index::Result<AfterAccount> {
+    pub(crate) fn account(
+        &self,
+        view: &mut View<'_>,
+        did: &str,
+        active: bool,
+        status: Option<&str>,
+        time_us: i64,
+    ) -> gp_index::Result<AfterAccount> {
         let mut after = AfterAccount::default();
         let deleted = !active && status == Some("deleted");
         if deleted && !actors::row(view, did)?.is_some_and(|row| row.exists) {
@@ -297,7 +324,8 @@ impl Applier {
             Some(row) => row,
             None => {
                 jobs::put(view, JobKind::Resync, did, "")?;
-                jobs::row(view, JobKind::Resync, did)?.ok_or(gp_index::Error::Corrupt { table: jobs::JOB.name, what: "row" })?
+                jobs::row(view, JobKind::Resync, did)?
+                    .ok_or(gp_index::Error::Corrupt { table: jobs::JOB.name, what: "row" })?
             }
         };
         let mut state = repos::state(view, did)?.unwrap_or_else(|| desynced(None));
@@ -313,9 +341,20 @@ impl Applier {
 
     /// Ends the whole reading of a repo, its records already applied, and applies the events kept aside since it
     /// began. Returns whether the repo is complete; if not, it must be read again.
-    pub(crate) fn end_resync(&self, view: &mut View<'_>, did: &Arc<str>, read: &SyncFacts, begun: &Begun) -> gp_index::Result<bool> {
+    pub(crate) fn end_resync(
+        &self,
+        view: &mut View<'_>,
+        did: &Arc<str>,
+        read: &SyncFacts,
+        begun: &Begun,
+    ) -> gp_index::Result<bool> {
         let held = self.held.take(did);
-        let mut now = RepoState { rev: read.rev.to_string(), commit: Some(read.commit), data: Some(read.data), status: RepoStatus::Synced };
+        let mut now = RepoState {
+            rev: read.rev.to_string(),
+            commit: Some(read.commit),
+            data: Some(read.data),
+            status: RepoStatus::Synced,
+        };
         if held.spilled && *held.rev_max > *read.rev {
             now.status = RepoStatus::Desynced;
             jobs::put(view, JobKind::Resync, did, &held.rev_max)?;
@@ -332,11 +371,19 @@ impl Applier {
     }
 
     /// Ends a whole reading that failed: the repo goes on as before. Its events kept aside are applied if they can be.
-    pub(crate) fn abandon_resync(&self, view: &mut View<'_>, did: &Arc<str>, begun: &Begun, give_up: bool) -> gp_index::Result<()> {
+    pub(crate) fn abandon_resync(
+        &self,
+        view: &mut View<'_>,
+        did: &Arc<str>,
+        begun: &Begun,
+        give_up: bool,
+    ) -> gp_index::Result<()> {
         let held = self.held.take(did);
         let Some(mut now) = repos::state(view, did)? else { return Ok(()) };
         if now.status == RepoStatus::Resyncing {
-            let followed = matches!(begun.before, RepoStatus::New | RepoStatus::Synced) && now.rev == begun.rev && !now.rev.is_empty();
+            let followed = matches!(begun.before, RepoStatus::New | RepoStatus::Synced)
+                && now.rev == begun.rev
+                && !now.rev.is_empty();
             now.status = if followed { begun.before } else { RepoStatus::Desynced };
             if held.spilled && *held.rev_max > *now.rev {
                 now.status = RepoStatus::Desynced;
@@ -399,11 +446,24 @@ mod tests {
     }
 
     fn op() -> OpFacts {
-        OpFacts { action: gp_index::apply::Action::Delete, collection: "a.b.c".into(), rkey: "x".into(), cid: None, record: None }
+        OpFacts {
+            action: gp_index::apply::Action::Delete,
+            collection: "a.b.c".into(),
+            rkey: "x".into(),
+            cid: None,
+            record: None,
+        }
     }
 
     fn commit(rev: &str, since: Option<&str>, before: Option<Cid>, data: u8) -> CommitFacts {
-        CommitFacts { rev: rev.into(), since: since.map(Into::into), before, commit: cid(100 + data), data: cid(data), ops: vec![op()] }
+        CommitFacts {
+            rev: rev.into(),
+            since: since.map(Into::into),
+            before,
+            commit: cid(100 + data),
+            data: cid(data),
+            ops: vec![op()],
+        }
     }
 
     fn sync(rev: &str, data: u8) -> SyncFacts {
@@ -444,7 +504,10 @@ mod tests {
         }
         let mut empty = state("c", 0, RepoStatus::Synced);
         empty.data = Some(empty_root());
-        assert_eq!(judge_commit(Some(&empty), &commit("d", None, Some(empty_root()), 4), POLICY), Verdict::Apply(RepoStatus::Synced));
+        assert_eq!(
+            judge_commit(Some(&empty), &commit("d", None, Some(empty_root()), 4), POLICY),
+            Verdict::Apply(RepoStatus::Synced)
+        );
     }
 
     #[test]
@@ -457,7 +520,10 @@ mod tests {
         }
         let gone = state("c", 3, RepoStatus::Deleted);
         assert_eq!(judge_commit(Some(&gone), &commit("b", None, Some(empty_root()), 4), POLICY), Verdict::Stale);
-        assert_eq!(judge_commit(Some(&gone), &commit("d", None, Some(empty_root()), 4), POLICY), Verdict::Apply(RepoStatus::Synced));
+        assert_eq!(
+            judge_commit(Some(&gone), &commit("d", None, Some(empty_root()), 4), POLICY),
+            Verdict::Apply(RepoStatus::Synced)
+        );
         assert_eq!(judge_sync(Some(&gone), &sync("c", 4)), Verdict::Stale);
         assert_eq!(judge_sync(Some(&gone), &sync("d", 4)), Verdict::Break);
     }
@@ -488,18 +554,23 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let tables: Vec<_> = gp_index::tables::ALL.iter().chain(crate::TABLES).copied().collect();
-            let (writer, _) = gp_store::Writer::start(gp_store::Store::mem(&tables), gp_store::WriterConfig::default()).unwrap();
+            let (writer, _) =
+                gp_store::Writer::start(gp_store::Store::mem(&tables), gp_store::WriterConfig::default()).unwrap();
             let applier = Applier { policy: POLICY, drops: Arc::default(), held: Held::default() };
             Self { applier: Arc::new(applier), writer }
         }
 
-        async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Applier, &mut View<'_>, &Arc<str>) -> gp_index::Result<T> + Send + 'static) -> T {
+        async fn run<T: Send + 'static>(
+            &self,
+            job: impl FnOnce(&Applier, &mut View<'_>, &Arc<str>) -> gp_index::Result<T> + Send + 'static,
+        ) -> T {
             let applier = Arc::clone(&self.applier);
             self.writer.run(move |view| job(&applier, view, &DID.into())).await.unwrap()
         }
 
         async fn event(&self, facts: Facts) -> After {
-            self.run(|applier, view, did| applier.event(view, Item { did: Arc::clone(did), time_us: 1, facts }, false)).await
+            self.run(|applier, view, did| applier.event(view, Item { did: Arc::clone(did), time_us: 1, facts }, false))
+                .await
         }
 
         async fn state(&self) -> (String, RepoStatus) {

@@ -177,16 +177,36 @@ impl Bsync {
         // All three requests have the same shape.
         let body = wire::ScanMuteOperationsRequest { cursor, limit }.encode_to_vec();
         let url = format!("{}/bsync.Service/{}", self.config.url.trim_end_matches('/'), log.method());
-        let answer = shared.identity.http().post_proto(&url, &self.config.api_key, body, self.config.poll_max, PAGE_BYTES_MAX).await?;
+        let answer = shared
+            .identity
+            .http()
+            .post_proto(&url, &self.config.api_key, body, self.config.poll_max, PAGE_BYTES_MAX)
+            .await?;
         if !answer.ok() {
             let said: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
             return Err(Error::Failed(format!("{} answered {}: {said}", log.method(), answer.status)));
         }
-        let garbage = |e: prost::DecodeError| Error::Failed(format!("{} answered what is no message: {e}", log.method()));
+        let garbage =
+            |e: prost::DecodeError| Error::Failed(format!("{} answered what is no message: {e}", log.method()));
         Ok(match log {
-            Log::Mute => wire::ScanMuteOperationsResponse::decode(answer.body).map_err(garbage)?.operations.into_iter().map(Operation::Mute).collect(),
-            Log::Notif => wire::ScanNotifOperationsResponse::decode(answer.body).map_err(garbage)?.operations.into_iter().map(Operation::Notif).collect(),
-            Log::Op => wire::ScanOperationsResponse::decode(answer.body).map_err(garbage)?.operations.into_iter().map(Operation::Op).collect(),
+            Log::Mute => wire::ScanMuteOperationsResponse::decode(answer.body)
+                .map_err(garbage)?
+                .operations
+                .into_iter()
+                .map(Operation::Mute)
+                .collect(),
+            Log::Notif => wire::ScanNotifOperationsResponse::decode(answer.body)
+                .map_err(garbage)?
+                .operations
+                .into_iter()
+                .map(Operation::Notif)
+                .collect(),
+            Log::Op => wire::ScanOperationsResponse::decode(answer.body)
+                .map_err(garbage)?
+                .operations
+                .into_iter()
+                .map(Operation::Op)
+                .collect(),
         })
     }
 
@@ -276,7 +296,8 @@ fn effect(view: &mut View<'_>, op: &Operation, time_us: i64) -> gp_index::Result
             if what != mutes::MuteOp::Clear && !(it.subject.starts_with("did:") || it.subject.starts_with("at://")) {
                 return Err(invalid("subject", "is neither a DID nor an at-uri"));
             }
-            let scope = if it.only_reposts { mutes::ONLY_REPOSTS } else { 0 } | if it.only_quoteposts { mutes::ONLY_QUOTES } else { 0 };
+            let scope = if it.only_reposts { mutes::ONLY_REPOSTS } else { 0 }
+                | if it.only_quoteposts { mutes::ONLY_QUOTES } else { 0 };
             mutes::apply_mute(view, what, &it.actor_did, &it.subject, scope, time_us)
         }
         Operation::Notif(it) => {
@@ -298,7 +319,8 @@ fn effect(view: &mut View<'_>, op: &Operation, time_us: i64) -> gp_index::Result
                 return Err(invalid("key", "namespace or key is empty or too long"));
             }
             let payload = std::str::from_utf8(&it.payload).map_err(|_| invalid("payload", "is not text"))?;
-            let op = private::Operation { method, actor: &it.actor_did, namespace: &it.namespace, key: &it.key, payload };
+            let op =
+                private::Operation { method, actor: &it.actor_did, namespace: &it.namespace, key: &it.key, payload };
             private::apply(view, &op, time_us)
         }
     }

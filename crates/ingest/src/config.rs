@@ -186,7 +186,9 @@ pub fn relay_base(written: &str) -> Result<String, String> {
     let (scheme, rest) = match written.split_once("://") {
         Some(("ws" | "http", rest)) => ("ws", rest),
         Some(("wss" | "https", rest)) => ("wss", rest),
-        Some((other, _)) => return Err(format!("relay `{written}`: the scheme `{other}` is not known, use ws:// or wss://")),
+        Some((other, _)) => {
+            return Err(format!("relay `{written}`: the scheme `{other}` is not known, use ws:// or wss://"));
+        }
         None => (if is_loopback(written) { "ws" } else { "wss" }, written),
     };
     let base = format!("{scheme}://{}", rest.trim_end_matches('/'));
@@ -199,7 +201,9 @@ pub fn relay_base(written: &str) -> Result<String, String> {
 
 fn is_loopback(written: &str) -> bool {
     let host = written.split('/').next().unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(host, port)| if port.bytes().all(|b| b.is_ascii_digit()) { host } else { written });
+    let host = host
+        .rsplit_once(':')
+        .map_or(host, |(host, port)| if port.bytes().all(|b| b.is_ascii_digit()) { host } else { written });
     host == "localhost" || host.ends_with(".localhost") || host == "[::1]" || host.starts_with("127.")
 }
 

@@ -74,8 +74,13 @@ pub(crate) fn envelope(frame: &[u8], now_us: i64) -> Envelope {
         }
     };
     let time = |time_us: i64| if time_us > now_us.saturating_add(CLOCK_SKEW_MAX_US) { now_us } else { time_us };
-    let head = |seq, did: &str, time_us, body| Envelope::Event(Head { seq, did: did.into(), time_us: time(time_us), body });
-    let invalid = |seq, detail: &str| Envelope::Drop { reason: DropReason::MessageInvalid, seq: Some(seq), detail: detail.into() };
+    let head =
+        |seq, did: &str, time_us, body| Envelope::Event(Head { seq, did: did.into(), time_us: time(time_us), body });
+    let invalid = |seq, detail: &str| Envelope::Drop {
+        reason: DropReason::MessageInvalid,
+        seq: Some(seq),
+        detail: detail.into(),
+    };
     match message {
         Message::Commit(it) => head(it.seq, it.repo, it.time_us, Body::Commit { rev: it.rev }),
         Message::Sync(it) => match Tid::parse(it.rev) {
@@ -83,10 +88,16 @@ pub(crate) fn envelope(frame: &[u8], now_us: i64) -> Envelope {
             Err(_) => invalid(it.seq, "message has a malformed rev"),
         },
         Message::Identity(it) => head(it.seq, it.did, it.time_us, Body::Identity),
-        Message::Account(it) => head(it.seq, it.did, it.time_us, Body::Account { active: it.active, status: it.status.map(Into::into) }),
+        Message::Account(it) => {
+            head(it.seq, it.did, it.time_us, Body::Account { active: it.active, status: it.status.map(Into::into) })
+        }
         Message::Info(it) => Envelope::Info(it.name.to_owned()),
-        Message::Error(it) => Envelope::Error { name: it.error.to_owned(), message: it.message.unwrap_or_default().to_owned() },
-        Message::Unknown(kind) => Envelope::Drop { reason: DropReason::MessageUnknown, seq: frame::peek(frame).seq, detail: kind.to_owned() },
+        Message::Error(it) => {
+            Envelope::Error { name: it.error.to_owned(), message: it.message.unwrap_or_default().to_owned() }
+        }
+        Message::Unknown(kind) => {
+            Envelope::Drop { reason: DropReason::MessageUnknown, seq: frame::peek(frame).seq, detail: kind.to_owned() }
+        }
     }
 }
 
@@ -121,7 +132,9 @@ impl From<VerifyError> for Refusal {
             VerifyError::RecordMissing => DropReason::RecordsMissing,
             VerifyError::Proof(_) | VerifyError::PrevData | VerifyError::Tree => DropReason::ProofInvalid,
             // These are about what is stored, which is not looked at here.
-            VerifyError::Stale | VerifyError::Unknown | VerifyError::Since | VerifyError::Data => DropReason::ProofInvalid,
+            VerifyError::Stale | VerifyError::Unknown | VerifyError::Since | VerifyError::Data => {
+                DropReason::ProofInvalid
+            }
         };
         Self::Drop(reason, error)
     }
@@ -219,14 +232,19 @@ mod tests {
         let error = Message::Error(StreamError { error: "FutureCursor", message: Some("x") }).encode();
         assert!(matches!(envelope(&error, 0), Envelope::Error { name, .. } if name == "FutureCursor"));
         assert!(matches!(envelope(b"\xa0", 0), Envelope::Drop { reason: DropReason::FrameMalformed, seq: None, .. }));
-        assert!(matches!(envelope(&Message::Unknown("#tombstone").encode(), 0), Envelope::Drop { reason: DropReason::MessageUnknown, .. }));
-        let sync = Message::Sync(SyncMessage { seq: 9, did: DID, blocks: &[], rev: "bad", time: TIME, time_us: 0 }).encode();
+        assert!(matches!(
+            envelope(&Message::Unknown("#tombstone").encode(), 0),
+            Envelope::Drop { reason: DropReason::MessageUnknown, .. }
+        ));
+        let sync =
+            Message::Sync(SyncMessage { seq: 9, did: DID, blocks: &[], rev: "bad", time: TIME, time_us: 0 }).encode();
         assert!(matches!(envelope(&sync, 0), Envelope::Drop { reason: DropReason::MessageInvalid, seq: Some(9), .. }));
     }
 
     #[test]
     fn a_time_from_the_future_counts_as_now() {
-        let message = Message::Identity(IdentityMessage { seq: 1, did: DID, handle: None, time: TIME, time_us: 0 }).encode();
+        let message =
+            Message::Identity(IdentityMessage { seq: 1, did: DID, handle: None, time: TIME, time_us: 0 }).encode();
         let Envelope::Event(head) = envelope(&message, 5) else { panic!() };
         assert_eq!(head.time_us, 5);
         let Envelope::Event(head) = envelope(&message, 1_767_323_045_000_000) else { panic!() };
@@ -267,7 +285,16 @@ mod tests {
         let op = RepoOp { action: frame::Action::Create, path: PATH, cid: Some(cid), prev: None };
         let time = datetime::format_ms(1_700_000_000_000_000);
         let mut message = CommitMessage {
-            seq: 1, repo: DID, commit, rev, since: None, blocks: &[], ops: vec![op], prev_data: None, time: &time, time_us: 0,
+            seq: 1,
+            repo: DID,
+            commit,
+            rev,
+            since: None,
+            blocks: &[],
+            ops: vec![op],
+            prev_data: None,
+            time: &time,
+            time_us: 0,
         };
         tamper(&mut message, &mut blocks);
         let mut car = CarWriter::new(&[blocks[0].0]);
@@ -286,7 +313,10 @@ mod tests {
     fn a_sound_commit_says_what_it_did() {
         let frame = made(|_, _| {});
         let Ok(Facts::Commit(facts)) = outcome(&frame) else { panic!("{:?}", outcome(&frame)) };
-        assert_eq!((&*facts.rev, facts.since.as_deref(), facts.before), ("3jzfcijpj2z2a", None, Some(gp_atproto::mst::empty_root())));
+        assert_eq!(
+            (&*facts.rev, facts.since.as_deref(), facts.before),
+            ("3jzfcijpj2z2a", None, Some(gp_atproto::mst::empty_root()))
+        );
         let op = &facts.ops[0];
         assert_eq!((op.action, &*op.collection, &*op.rkey), (Action::Create, "app.bsky.feed.post", "3jzfcijpj2z2a"));
         assert!(op.cid.unwrap().verify(op.record.as_deref().unwrap()));
@@ -300,7 +330,13 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(reason(&|it, _| it.commit = other), DropReason::CommitMalformed);
-        assert_eq!(reason(&|it, blocks| { blocks[0] = (blocks[1].0, blocks[1].1.clone()); it.commit = blocks[0].0; }), DropReason::CommitMalformed);
+        assert_eq!(
+            reason(&|it, blocks| {
+                blocks[0] = (blocks[1].0, blocks[1].1.clone());
+                it.commit = blocks[0].0;
+            }),
+            DropReason::CommitMalformed
+        );
         assert_eq!(reason(&|it, _| it.repo = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"), DropReason::CommitMismatch);
         assert_eq!(reason(&|it, _| it.rev = Tid(it.rev.0 + 1)), DropReason::CommitMismatch);
         assert_eq!(reason(&|it, _| it.ops[0].cid = None), DropReason::OpInvalid);
@@ -308,7 +344,12 @@ mod tests {
         assert_eq!(reason(&|it, _| it.ops[0].action = frame::Action::Unknown), DropReason::OpInvalid);
         assert_eq!(reason(&|_, blocks| drop(blocks.pop())), DropReason::RecordsMissing);
         assert_eq!(reason(&|it, _| it.prev_data = Some(other)), DropReason::ProofInvalid);
-        assert_eq!(reason(&|it, blocks| { it.ops[0].cid = Some(blocks[1].0); }), DropReason::ProofInvalid);
+        assert_eq!(
+            reason(&|it, blocks| {
+                it.ops[0].cid = Some(blocks[1].0);
+            }),
+            DropReason::ProofInvalid
+        );
         assert_eq!(reason(&|_, blocks| blocks[1].1.push(0)), DropReason::BlocksMalformed);
         let frame = made(|_, _| {});
         let early = verify(&frame, &key().verifying_key(), 1_000_000);

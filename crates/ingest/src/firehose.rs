@@ -98,7 +98,9 @@ impl Relay {
                     if matches!(next, Next::Stop) {
                         continue;
                     }
-                    if !self.ahead.load(Relaxed) && (self.frames_total.load(Relaxed) > read_before || since.elapsed() >= SETTLED_AFTER) {
+                    if !self.ahead.load(Relaxed)
+                        && (self.frames_total.load(Relaxed) > read_before || since.elapsed() >= SETTLED_AFTER)
+                    {
                         backoff.reset();
                     }
                 }
@@ -184,7 +186,14 @@ impl Relay {
                 self.close_gap(head.seq);
                 self.ahead.store(false, Relaxed);
                 let flight = Flight::begin(&self.tracker, head.seq, head.time_us, place, &shared.pending);
-                lanes.send(Event { did: head.did, time_us: head.time_us, body: head.body, frame, flight, doubted: false });
+                lanes.send(Event {
+                    did: head.did,
+                    time_us: head.time_us,
+                    body: head.body,
+                    frame,
+                    flight,
+                    doubted: false,
+                });
                 false
             }
             Envelope::Drop { reason, seq, detail } => {
@@ -203,7 +212,11 @@ impl Relay {
                     if let Some(after) = after.filter(|after| *after > 0) {
                         self.gaps_total.fetch_add(1, Relaxed);
                         self.state.lock().gap_after = Some(after);
-                        tracing::warn!(relay = self.url, after, "events were lost: the relay no longer has them; repos that miss one are read whole");
+                        tracing::warn!(
+                            relay = self.url,
+                            after,
+                            "events were lost: the relay no longer has them; repos that miss one are read whole"
+                        );
                     }
                 }
                 false

@@ -27,7 +27,12 @@ pub(crate) struct Place {
 impl Room {
     pub(crate) fn new(events_max: usize, bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(u32::MAX as usize).min(Semaphore::MAX_PERMITS);
-        Self { events: Arc::new(Semaphore::new(events_max)), bytes: Arc::new(Semaphore::new(bytes_max)), events_max, bytes_max }
+        Self {
+            events: Arc::new(Semaphore::new(events_max)),
+            bytes: Arc::new(Semaphore::new(bytes_max)),
+            events_max,
+            bytes_max,
+        }
     }
 
     /// Waits for room for an event of this size. One larger than all the room takes all of it.
@@ -56,7 +61,12 @@ pub(crate) struct Flight {
 impl Flight {
     /// Begins an event. `seq` at or before what was read already is carried along, but nobody waits for it.
     pub(crate) fn begin(tracker: &Arc<Tracker>, seq: i64, time_us: i64, place: Place, pending: &Pending) -> Self {
-        Self { tracker: Arc::clone(tracker), ticket: tracker.begin(seq, time_us), _place: place, _guard: pending.begin() }
+        Self {
+            tracker: Arc::clone(tracker),
+            ticket: tracker.begin(seq, time_us),
+            _place: place,
+            _guard: pending.begin(),
+        }
     }
 
     /// The event's effects are stored and visible, or it has none. What follows from it must have been begun before.

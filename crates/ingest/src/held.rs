@@ -58,7 +58,11 @@ impl Held {
             repo.rev_max = item.facts.rev().to_owned();
         }
         let bytes = item.bytes();
-        if repo.spilled || repo.items.len() >= REPO_ITEMS_MAX || repo.bytes + bytes > REPO_BYTES_MAX || inner.bytes + bytes > BYTES_MAX {
+        if repo.spilled
+            || repo.items.len() >= REPO_ITEMS_MAX
+            || repo.bytes + bytes > REPO_BYTES_MAX
+            || inner.bytes + bytes > BYTES_MAX
+        {
             // A gap in the middle makes the rest useless too.
             inner.bytes -= repo.bytes;
             repo.items = Vec::new();

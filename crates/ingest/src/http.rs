@@ -88,7 +88,9 @@ impl Http {
                 .no_proxy()
         };
         let fail = |e: reqwest::Error| Error::Invalid(format!("TLS cannot be set up: {e}"));
-        let guarded = |builder: reqwest::ClientBuilder| if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
+        let guarded = |builder: reqwest::ClientBuilder| {
+            if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) }
+        };
         let follow = Policy::custom(move |attempt| {
             if attempt.previous().len() > REDIRECTS_MAX {
                 return attempt.error("too many redirects");
@@ -125,21 +127,41 @@ impl Http {
     }
 
     /// GET, the answer read to its end within `time_max` and `body_bytes_max`.
-    pub(crate) async fn get(&self, trust: Trust, url: &str, accept: &str, time_max: Duration, body_bytes_max: usize) -> Result<Answer> {
+    pub(crate) async fn get(
+        &self,
+        trust: Trust,
+        url: &str,
+        accept: &str,
+        time_max: Duration,
+        body_bytes_max: usize,
+    ) -> Result<Answer> {
         let (client, url) = self.client(trust, url, false)?;
         let request = client.get(url.clone()).header("accept", accept);
         within(time_max, &url, async { read(request.send().await, body_bytes_max).await }).await
     }
 
     /// XRPC query to an account's host, which may listen on any port.
-    pub(crate) async fn query(&self, trust: Trust, url: &str, time_max: Duration, body_bytes_max: usize) -> Result<Answer> {
+    pub(crate) async fn query(
+        &self,
+        trust: Trust,
+        url: &str,
+        time_max: Duration,
+        body_bytes_max: usize,
+    ) -> Result<Answer> {
         let (client, url) = self.client(trust, url, true)?;
         let request = client.get(url.clone()).header("accept", "application/json");
         within(time_max, &url, async { read(request.send().await, body_bytes_max).await }).await
     }
 
     /// POST of a protobuf message.
-    pub(crate) async fn post_proto(&self, url: &str, token: &str, body: Vec<u8>, time_max: Duration, body_bytes_max: usize) -> Result<Answer> {
+    pub(crate) async fn post_proto(
+        &self,
+        url: &str,
+        token: &str,
+        body: Vec<u8>,
+        time_max: Duration,
+        body_bytes_max: usize,
+    ) -> Result<Answer> {
         let (client, url) = self.client(Trust::Operator, url, true)?;
         let request = client
             .post(url.clone())
@@ -152,7 +174,14 @@ impl Http {
 
     /// Reads a large body. Beyond `small_bytes` it waits for one of `large`'s permits, so that only few bodies at a
     /// time can be large. A body above `bytes_max` is refused.
-    pub(crate) async fn get_large(&self, trust: Trust, url: &str, accept: &str, large: &Semaphore, bounds: LargeBody) -> Result<Answer> {
+    pub(crate) async fn get_large(
+        &self,
+        trust: Trust,
+        url: &str,
+        accept: &str,
+        large: &Semaphore,
+        bounds: LargeBody,
+    ) -> Result<Answer> {
         let (client, url) = self.client(trust, url, true)?;
         let request = client.get(url.clone()).header("accept", accept);
         within(bounds.time_max, &url, async {
@@ -329,13 +358,50 @@ mod tests {
 
     #[test]
     fn only_public_addresses_are_public() {
-        for public in ["1.1.1.1", "8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"] {
+        for public in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "172.15.0.1",
+            "172.32.0.1",
+            "100.63.0.1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+            "2002:101:101::1",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
         for inner in [
-            "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1",
-            "255.255.255.255", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "::", "::1", "fe80::1", "fec0::1", "fc00::1",
-            "fd12::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001:db8::1", "2001::1", "::127.0.0.1",
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fec0::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::1",
+            "2001:db8::1",
+            "2001::1",
+            "::127.0.0.1",
         ] {
             assert!(!is_public(inner.parse().unwrap()), "{inner}");
         }
@@ -345,7 +411,15 @@ mod tests {
     fn network_data_may_name_public_https_hosts_only() {
         let says = |url: &str, private| check(&Url::parse(url).unwrap(), private, false);
         assert!(says("https://pds.example/x", false).is_ok());
-        for url in ["http://pds.example", "https://pds.example:8443", "https://127.0.0.1", "https://[::1]", "https://localhost", "https://a.localhost", "ftp://x.example"] {
+        for url in [
+            "http://pds.example",
+            "https://pds.example:8443",
+            "https://127.0.0.1",
+            "https://[::1]",
+            "https://localhost",
+            "https://a.localhost",
+            "ftp://x.example",
+        ] {
             assert!(says(url, false).is_err(), "{url}");
         }
         assert!(says("http://localhost:2583", true).is_ok());

@@ -10,8 +10,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Config, Error, Identity, Result,
-    accounts,
+    Config, Error, Identity, Result, accounts,
     bsync::Bsync,
     config::relay_base,
     drop::Drops,
@@ -85,7 +84,8 @@ impl Ingest {
             }
         }
         config.relay_urls = urls;
-        let (bsync_config, labeler_urls, relay_urls) = (config.bsync.clone(), config.labeler_urls.clone(), config.relay_urls.clone());
+        let (bsync_config, labeler_urls, relay_urls) =
+            (config.bsync.clone(), config.labeler_urls.clone(), config.relay_urls.clone());
         let shared = Shared::new(cx, identity, config);
         let mut relays = Vec::new();
         for url in relay_urls {
@@ -122,7 +122,10 @@ impl Ingest {
         self.inner.hold().await?;
         let deadline = Instant::now() + PAUSE_MAX;
         if !self.inner.wait_until(deadline, |shared| shared.pending_count() == 0).await {
-            return Err(Error::Failed(format!("paused, but {} pieces of work are still under way", self.inner.shared.pending_count())));
+            return Err(Error::Failed(format!(
+                "paused, but {} pieces of work are still under way",
+                self.inner.shared.pending_count()
+            )));
         }
         self.inner.queues().for_each(|queue| queue.pause(true));
         Ok(())
@@ -231,7 +234,12 @@ impl Ingest {
         let pending = shared.pending_count();
         let mut firehose = match relays.first() {
             Some(Value::Object(first)) => first.clone(),
-            _ => Map::from_iter([("url".into(), Value::Null), ("running".into(), false.into()), ("seq".into(), 0.into()), ("lag_seconds".into(), Value::Null)]),
+            _ => Map::from_iter([
+                ("url".into(), Value::Null),
+                ("running".into(), false.into()),
+                ("seq".into(), 0.into()),
+                ("lag_seconds".into(), Value::Null),
+            ]),
         };
         let (events, bytes) = shared.room.taken();
         firehose.insert("events_in_flight".into(), events.into());
@@ -314,9 +322,13 @@ impl Inner {
         }
         let pace = Arc::new(Pace::new(CHECKS_PER_SECOND_MAX));
         let job = Arc::clone(shared);
-        keepers.push(self.work(&shared.refreshes, move |taken| refresh::attempt(Arc::clone(&job), Arc::clone(&pace), taken).boxed()));
+        keepers.push(self.work(&shared.refreshes, move |taken| {
+            refresh::attempt(Arc::clone(&job), Arc::clone(&pace), taken).boxed()
+        }));
         let (job, resyncs) = (Arc::clone(shared), Arc::clone(&self.resyncs));
-        keepers.push(self.work(&shared.resyncs, move |taken| Arc::clone(&resyncs).attempt(Arc::clone(&job), taken).boxed()));
+        keepers.push(
+            self.work(&shared.resyncs, move |taken| Arc::clone(&resyncs).attempt(Arc::clone(&job), taken).boxed()),
+        );
         let job = Arc::clone(shared);
         keepers.push(self.work(&shared.deletions, move |taken| accounts::attempt(Arc::clone(&job), taken).boxed()));
     }
@@ -340,7 +352,10 @@ impl Inner {
             return Err(Error::Stopped);
         }
         self.shared.mode.send_replace(Mode::Paused);
-        if self.wait_until(Instant::now() + PAUSE_MAX, |shared| shared.readers.count() == 0 && shared.room.taken().0 == 0).await {
+        if self
+            .wait_until(Instant::now() + PAUSE_MAX, |shared| shared.readers.count() == 0 && shared.room.taken().0 == 0)
+            .await
+        {
             return Ok(());
         }
         match self.shared.failure() {

@@ -116,7 +116,8 @@ pub(crate) fn put(view: &mut View<'_>, kind: JobKind, did: &str, min_rev: &str) 
     // Counted on from the clock, so that stamps of an earlier process do not come again.
     let _ = STAMP.compare_exchange(0, gp_index::system_now_us().unsigned_abs() << 8, SeqCst, SeqCst);
     let before = row(view, kind, did)?;
-    let min_rev = before.map(|row| row.min_rev).filter(|rev| rev.as_str() > min_rev).unwrap_or_else(|| min_rev.to_owned());
+    let min_rev =
+        before.map(|row| row.min_rev).filter(|rev| rev.as_str() > min_rev).unwrap_or_else(|| min_rev.to_owned());
     view.put(key(kind, did), JobRow { stamp: STAMP.fetch_add(1, SeqCst), min_rev }.write());
     Ok(())
 }
@@ -333,7 +334,8 @@ impl Queue {
             return None;
         }
         let did = if self.paused.load(SeqCst) {
-            let at = inner.ready.iter().position(|did| inner.jobs.get(did).is_some_and(|job| !job.waiters.is_empty()))?;
+            let at =
+                inner.ready.iter().position(|did| inner.jobs.get(did).is_some_and(|job| !job.waiters.is_empty()))?;
             inner.ready.remove(at)?
         } else {
             inner.ready.pop_front()?
@@ -455,8 +457,14 @@ impl Queue {
     /// Takes jobs from disk and attempts jobs, until stopped. Attempts run as tasks of `tasks` and end with it too.
     ///
     /// `starting` is what keeps the count of pending work above zero until the first look at the disk.
-    pub(crate) async fn run<F>(self: Arc<Self>, store: Store, tasks: TaskTracker, stop: CancellationToken, mut starting: Option<Guard>, attempt: F)
-    where
+    pub(crate) async fn run<F>(
+        self: Arc<Self>,
+        store: Store,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        mut starting: Option<Guard>,
+        attempt: F,
+    ) where
         F: Fn(Taken) -> futures::future::BoxFuture<'static, Outcome>,
     {
         while !stop.is_cancelled() {
@@ -480,7 +488,8 @@ impl Queue {
                 tasks.spawn(async move {
                     let work = std::panic::AssertUnwindSafe(work).catch_unwind();
                     let Some(outcome) = stop.run_until_cancelled(work).await else { return };
-                    let outcome = outcome.unwrap_or_else(|_| Outcome::Retry(Error::Failed("the attempt panicked".into())));
+                    let outcome =
+                        outcome.unwrap_or_else(|_| Outcome::Retry(Error::Failed("the attempt panicked".into())));
                     queue.finish(&taken, outcome);
                 });
             }
@@ -653,7 +662,13 @@ mod tests {
                 .boxed()
             }
         };
-        let runs = tokio::spawn(Arc::clone(&queue).run(store.clone(), tasks, CancellationToken::new(), Some(pending.begin()), attempt));
+        let runs = tokio::spawn(Arc::clone(&queue).run(
+            store.clone(),
+            tasks,
+            CancellationToken::new(),
+            Some(pending.begin()),
+            attempt,
+        ));
         let settled = async {
             while pending.count() + queue.on_disk() > 0 {
                 tokio::task::yield_now().await;

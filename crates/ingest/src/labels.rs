@@ -46,8 +46,11 @@ const DOUBT_EVERY: Duration = Duration::from_secs(30);
 const KEY_RETRY: Duration = Duration::from_secs(2);
 
 /// Where a labeler may say who it is.
-const SELF_DESCRIPTIONS: &[(&str, &str)] =
-    &[("/.well-known/ozone-metadata.json", "did"), ("/.well-known/did.json", "id"), ("/xrpc/com.atproto.server.describeServer", "did")];
+const SELF_DESCRIPTIONS: &[(&str, &str)] = &[
+    ("/.well-known/ozone-metadata.json", "did"),
+    ("/.well-known/did.json", "id"),
+    ("/xrpc/com.atproto.server.describeServer", "did"),
+];
 
 /// One labeler that is followed.
 pub(crate) struct Labeler {
@@ -187,15 +190,23 @@ impl Labeler {
             return http_base(&self.name);
         }
         let document = shared.identity.document(&self.name, Want::Any).await?;
-        document.labeler.clone().ok_or_else(|| Error::Refused(format!("the document of {} names no labeler", self.name)))
+        document
+            .labeler
+            .clone()
+            .ok_or_else(|| Error::Refused(format!("the document of {} names no labeler", self.name)))
     }
 
     /// Asks a labeler that was configured by its URL who it is. What it says counts if that account has a key for labels.
     async fn ask_who(&self, shared: &Shared, base: &str) {
         for (path, field) in SELF_DESCRIPTIONS {
             let url = format!("{base}{path}");
-            let Ok(answer) = shared.identity.http().query(Trust::Operator, &url, ANSWER_MAX, ANSWER_BYTES_MAX).await else { continue };
-            let Some(did) = answer.json().ok().and_then(|v| v.get(*field)?.as_str().map(Arc::<str>::from)) else { continue };
+            let Ok(answer) = shared.identity.http().query(Trust::Operator, &url, ANSWER_MAX, ANSWER_BYTES_MAX).await
+            else {
+                continue;
+            };
+            let Some(did) = answer.json().ok().and_then(|v| v.get(*field)?.as_str().map(Arc::<str>::from)) else {
+                continue;
+            };
             if !answer.ok() || !gp_atproto::did::is_valid(&did) {
                 continue;
             }
@@ -226,7 +237,9 @@ impl Labeler {
                 }
                 return Ok(None);
             }
-            Ok(LabelStreamMessage::Error(error)) => return Err(format!("{}: {}", error.error, error.message.unwrap_or_default())),
+            Ok(LabelStreamMessage::Error(error)) => {
+                return Err(format!("{}: {}", error.error, error.message.unwrap_or_default()));
+            }
             Ok(LabelStreamMessage::Unknown(_)) => {
                 shared.drops.lost(DropReason::MessageUnknown);
                 return Ok(None);
@@ -273,7 +286,12 @@ impl Labeler {
     }
 
     /// The labels that are by this labeler and signed by it. Waits while its key cannot be had.
-    async fn genuine(&self, shared: &Arc<Shared>, base: &str, claims: Vec<Claim>) -> Result<Vec<gp_index::labels::Label>, String> {
+    async fn genuine(
+        &self,
+        shared: &Arc<Shared>,
+        base: &str,
+        claims: Vec<Claim>,
+    ) -> Result<Vec<gp_index::labels::Label>, String> {
         let mut good = Vec::with_capacity(claims.len());
         let mut by_src: Vec<(String, Vec<Claim>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();

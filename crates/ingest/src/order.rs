@@ -67,7 +67,10 @@ pub(crate) struct Event {
 enum Message {
     Event(Box<Event>),
     /// What was found out about an account whose events were put aside.
-    Known { did: Arc<str>, found: Found },
+    Known {
+        did: Arc<str>,
+        found: Found,
+    },
 }
 
 enum Found {
@@ -304,14 +307,18 @@ impl Lane {
             Body::Commit { rev } | Body::Sync { rev } => match &account.key {
                 // A second copy, from another relay or of a replay, needs no look at its signature. A `#sync` repeats
                 // the revision of the commit before it, and is looked at.
-                _ if account.rev.is_some_and(|seen| *rev < seen || (*rev == seen && matches!(event.body, Body::Commit { .. }))) => {
+                _ if account
+                    .rev
+                    .is_some_and(|seen| *rev < seen || (*rev == seen && matches!(event.body, Body::Commit { .. }))) =>
+                {
                     self.shared.drops.skip(SkipReason::Stale, 1);
                     Step::Submit(Facts::Nothing)
                 }
                 KeyState::Known(key, at) if now.duration_since(*at) < KEY_FOR => {
                     let now_us = (self.shared.cx.now_us)();
                     // A bug in there must cost one event, not the lane and with it a share of all accounts.
-                    let verified = std::panic::catch_unwind(AssertUnwindSafe(|| decode::verify(&event.frame, key, now_us)));
+                    let verified =
+                        std::panic::catch_unwind(AssertUnwindSafe(|| decode::verify(&event.frame, key, now_us)));
                     let verified = verified.unwrap_or_else(|_| {
                         tracing::error!(did = %event.did, rev = %rev.text().as_str(), "the verification of an event panicked");
                         Err(Refusal::Panicked)
@@ -399,7 +406,8 @@ impl Lane {
                     shared.drops.skip(SkipReason::RefreshPostponed, 1);
                 }
                 if let Some(urge) = after.resync {
-                    let ask = Ask { stored: true, weak: urge == Urge::Whenever, urgent: urge == Urge::Now, ..Ask::default() };
+                    let ask =
+                        Ask { stored: true, weak: urge == Urge::Whenever, urgent: urge == Urge::Now, ..Ask::default() };
                     shared.resyncs.ask(&told, ask);
                 }
                 flight.done();

@@ -157,7 +157,16 @@ impl Resyncs {
         let (key, pds) = match shared.identity.document_or_stale(did, Want::Since(since)).await {
             Ok(document) => match (&document.key, &document.pds) {
                 (Some(key), Some(pds)) => (key.clone(), pds.clone()),
-                _ => return self.failed(&shared, &taken, None, Error::Refused(format!("the document of {did} names no key or no host"))).await,
+                _ => {
+                    return self
+                        .failed(
+                            &shared,
+                            &taken,
+                            None,
+                            Error::Refused(format!("the document of {did} names no key or no host")),
+                        )
+                        .await;
+                }
             },
             Err(error) => return self.failed(&shared, &taken, None, error).await,
         };
@@ -214,7 +223,14 @@ impl Resyncs {
     }
 
     /// Reads and verifies a repo, from its host or else from a relay.
-    async fn read(&self, shared: &Arc<Shared>, did: &Arc<str>, pds: &str, key: VerifyingKey, begun: &Begun) -> Result<Snapshot, Error> {
+    async fn read(
+        &self,
+        shared: &Arc<Shared>,
+        did: &Arc<str>,
+        pds: &str,
+        key: VerifyingKey,
+        begun: &Begun,
+    ) -> Result<Snapshot, Error> {
         let body = match self.fetch(shared, Trust::Network, pds, did).await {
             Ok(body) => body,
             // What a host refuses to give is not to be had elsewhere.
@@ -246,21 +262,33 @@ impl Resyncs {
 
     async fn fetch(&self, shared: &Shared, trust: Trust, base: &str, did: &str) -> Result<Bytes, Error> {
         let url = format!("{base}/xrpc/com.atproto.sync.getRepo?did={}", escape(did));
-        let bounds = LargeBody { time_max: shared.config.repo_read_max, bytes_max: shared.config.repo_bytes_max, small_bytes: SMALL_BODY_BYTES };
+        let bounds = LargeBody {
+            time_max: shared.config.repo_read_max,
+            bytes_max: shared.config.repo_bytes_max,
+            small_bytes: SMALL_BODY_BYTES,
+        };
         let answer = shared.identity.http().get_large(trust, &url, CAR_ACCEPT, &self.large, bounds).await?;
         if answer.ok() {
             return Ok(answer.body);
         }
         match answer.error_name().as_deref() {
             Some("RepoNotFound") => Err(Error::Absent(format!("{base} has no repo of {did}"))),
-            Some(word @ ("RepoTakendown" | "RepoSuspended" | "RepoDeactivated")) => Err(Error::Refused(format!("{base} keeps the repo of {did} back: {word}"))),
+            Some(word @ ("RepoTakendown" | "RepoSuspended" | "RepoDeactivated")) => {
+                Err(Error::Refused(format!("{base} keeps the repo of {did} back: {word}")))
+            }
             other => Err(Error::Failed(format!("{base} answered {} {}", answer.status, other.unwrap_or_default()))),
         }
     }
 
     /// Applies a snapshot as the difference to what is kept: first what is gone, then what is new or changed. Returns
     /// whether the repo is complete.
-    async fn apply(&self, shared: &Arc<Shared>, did: &Arc<str>, snapshot: Arc<Snapshot>, begun: Begun) -> Result<bool, Error> {
+    async fn apply(
+        &self,
+        shared: &Arc<Shared>,
+        did: &Arc<str>,
+        snapshot: Arc<Snapshot>,
+        begun: Begun,
+    ) -> Result<bool, Error> {
         let time_us = (shared.cx.now_us)();
         let mut same = vec![false; snapshot.records.len()];
         let mut after: Option<(String, String)> = None;
@@ -282,7 +310,8 @@ impl Resyncs {
                     }
                     job.applier.count(&applied);
                     let more = page.len() == RECORDS_PER_JOB;
-                    let last = page.into_iter().next_back().filter(|_| more).map(|(collection, rkey, _)| (collection, rkey));
+                    let last =
+                        page.into_iter().next_back().filter(|_| more).map(|(collection, rkey, _)| (collection, rkey));
                     Ok((same, applied.deleted, last))
                 })
                 .await?;
@@ -344,7 +373,8 @@ fn path(collection: &str, rkey: &str) -> String {
 
 /// Verifies a repo and keeps what is indexed of it. Costs about a microsecond a record.
 fn snapshot(body: &Bytes, did: &str, key: &VerifyingKey, now_us: i64) -> Result<Snapshot, Error> {
-    let repo = Repo::verify(body, did, key, now_us.unsigned_abs()).map_err(|e| Error::Failed(format!("the repo that was read does not verify: {e}")))?;
+    let repo = Repo::verify(body, did, key, now_us.unsigned_abs())
+        .map_err(|e| Error::Failed(format!("the repo that was read does not verify: {e}")))?;
     let facts = decode::sync_facts(&repo.state());
     let mut records: Vec<Record> = repo
         .records()
@@ -385,7 +415,8 @@ mod tests {
 
     #[test]
     fn a_full_host_makes_others_wait_and_wakes_them_in_turn() {
-        let bounds = Bounds { running_max: 9, in_memory_max: 99, retry_delays: &[], attempts_max: 1, attempts_pending_max: 1 };
+        let bounds =
+            Bounds { running_max: 9, in_memory_max: 99, retry_delays: &[], attempts_max: 1, attempts_pending_max: 1 };
         let queue = Queue::new(JobKind::Resync, bounds, Pending::default());
         let hosts = Arc::new(Hosts { per_host_max: 1, queue: Arc::clone(&queue), hosts: Mutex::default() });
         let did = |n: u8| Arc::<str>::from(format!("did:plc:{n}"));
@@ -401,8 +432,23 @@ mod tests {
 
     #[test]
     fn gates_come_before_posts_and_profiles_before_all() {
-        let mut order = ["app.bsky.feed.like", "app.bsky.feed.post", "app.bsky.feed.threadgate", "app.bsky.graph.list", "app.bsky.actor.profile"];
+        let mut order = [
+            "app.bsky.feed.like",
+            "app.bsky.feed.post",
+            "app.bsky.feed.threadgate",
+            "app.bsky.graph.list",
+            "app.bsky.actor.profile",
+        ];
         order.sort_by_key(|c| turn(c));
-        assert_eq!(order, ["app.bsky.actor.profile", "app.bsky.graph.list", "app.bsky.feed.threadgate", "app.bsky.feed.post", "app.bsky.feed.like"]);
+        assert_eq!(
+            order,
+            [
+                "app.bsky.actor.profile",
+                "app.bsky.graph.list",
+                "app.bsky.feed.threadgate",
+                "app.bsky.feed.post",
+                "app.bsky.feed.like"
+            ]
+        );
     }
 }

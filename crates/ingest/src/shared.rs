@@ -61,7 +61,8 @@ impl Shared {
             };
             Queue::new(kind, bounds, pending.clone())
         };
-        let policy = Policy { resync_on_first_sight: config.resync_on_first_sight, accept_unproven: config.accept_unproven };
+        let policy =
+            Policy { resync_on_first_sight: config.resync_on_first_sight, accept_unproven: config.accept_unproven };
         Arc::new(Self {
             refreshes: queue(JobKind::Refresh, config.refreshes_running_max),
             // Many may look for their host at the same time; how many then read is bounded apart.

@@ -95,7 +95,9 @@ impl Socket {
                 Message::Binary(frame) if frame.len() > self.frame_bytes_max => return Read::TooLarge(frame.len()),
                 Message::Binary(frame) => return Read::Frame(frame),
                 Message::Text(_) => return Read::Closed("a text frame, which the protocol does not have".into()),
-                Message::Close(Some(close)) => return Read::Closed(format!("closed with code {}: {}", close.code, close.reason)),
+                Message::Close(Some(close)) => {
+                    return Read::Closed(format!("closed with code {}: {}", close.code, close.reason));
+                }
                 Message::Close(None) => return Read::Closed("closed".into()),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }

@@ -216,7 +216,12 @@ impl Compared {
             0 => format!("{name} {rows}"),
             _ => format!("{name} {rows} ({differ} differ)"),
         });
-        println!("rows, {} of them with a time by the clock, {} more not compared: {}", self.by_the_clock, self.told_to_nobody, tables.collect::<Vec<_>>().join(", "));
+        println!(
+            "rows, {} of them with a time by the clock, {} more not compared: {}",
+            self.by_the_clock,
+            self.told_to_nobody,
+            tables.collect::<Vec<_>>().join(", ")
+        );
     }
 }
 

@@ -29,8 +29,10 @@ pub struct Document {
 impl Document {
     /// Reads a document. It must be an object and be about `did`; whatever else is missing or odd is just not there.
     pub fn read(did: &str, bytes: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Error::Failed(format!("the document of {did} is not text")))?;
-        let doc: Value = serde_json::from_str(text).map_err(|e| Error::Failed(format!("the document of {did} is not JSON: {e}")))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| Error::Failed(format!("the document of {did} is not text")))?;
+        let doc: Value =
+            serde_json::from_str(text).map_err(|e| Error::Failed(format!("the document of {did} is not JSON: {e}")))?;
         if doc.get("id").and_then(Value::as_str) != Some(did) {
             return Err(Error::Failed(format!("the document of {did} is about somebody else")));
         }

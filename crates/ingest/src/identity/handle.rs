@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use gp_atproto::{did, handle};
-use hickory_resolver::{
-    TokioResolver,
-    proto::rr::RData,
-};
+use hickory_resolver::{TokioResolver, proto::rr::RData};
 
 use crate::{
     Error, IdentityConfig, Result,
@@ -89,7 +86,8 @@ impl Handles {
             200 => {
                 let json = answer.json()?;
                 let did = json.get("did").and_then(|v| v.as_str()).filter(|did| did::is_valid(did));
-                did.map(|did| Some(did.to_owned())).ok_or_else(|| Error::Failed(format!("the handle resolver gave no DID for {handle}")))
+                did.map(|did| Some(did.to_owned()))
+                    .ok_or_else(|| Error::Failed(format!("the handle resolver gave no DID for {handle}")))
             }
             // The reference answers 400 for a handle it cannot find.
             400 | 404 | 410 => Ok(None),

@@ -198,7 +198,8 @@ impl Identity {
     pub(crate) async fn document_or_stale(&self, did: &str, want: Want) -> Result<Arc<Document>> {
         match self.document(did, want).await {
             Err(error @ (Error::Failed(_) | Error::Refused(_) | Error::Overloaded)) => {
-                let kept = self.inner.documents.get(did).filter(|kept| kept.asked_at.elapsed() < self.inner.config.stale_for);
+                let kept =
+                    self.inner.documents.get(did).filter(|kept| kept.asked_at.elapsed() < self.inner.config.stale_for);
                 match kept {
                     Some(kept) => {
                         self.inner.figures.stale.fetch_add(1, Relaxed);
@@ -300,7 +301,8 @@ impl Inner {
                 other => return Err(Error::Invalid(format!("{did}: DIDs of the method `{other}` are not resolved"))),
             },
         };
-        let answer = self.http.get(trust, &url, DOCUMENT_ACCEPT, self.config.lookup_max, self.config.document_bytes_max).await?;
+        let answer =
+            self.http.get(trust, &url, DOCUMENT_ACCEPT, self.config.lookup_max, self.config.document_bytes_max).await?;
         match answer.status {
             200 => Document::read(did, &answer.body),
             // Nothing else proves absence: a host that is broken for a while must not look like a deleted account.
@@ -322,7 +324,10 @@ impl IdentitySource for Identity {
         })
     }
 
-    fn did_of_handle<'a>(&'a self, handle: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<String>> + Send + 'a>> {
+    fn did_of_handle<'a>(
+        &'a self,
+        handle: &'a str,
+    ) -> Pin<Box<dyn Future<Output = gp_index::Result<String>> + Send + 'a>> {
         Box::pin(async move {
             let kept = self.inner.by_handle.get(handle.to_lowercase().as_str());
             let found = match kept {

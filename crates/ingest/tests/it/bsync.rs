@@ -5,7 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use axum::{Router, body::Bytes, extract::{Path, State}, http::{HeaderMap, StatusCode, Version}, response::IntoResponse, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, Version},
+    response::IntoResponse,
+    routing::post,
+};
 use gp_index::{mutes, private, progress};
 use gp_ingest::{BsyncConfig, Config, IdentityConfig};
 use gp_proto::{self as proto, bsync as wire};
@@ -42,7 +49,13 @@ impl Played {
     }
 
     fn mute(&self, id: i64, what: wire::mute_operation::Type, subject: &str) {
-        let op = wire::MuteOperation { id: id.to_string(), r#type: what.into(), actor_did: ALICE.into(), subject: subject.into(), ..Default::default() };
+        let op = wire::MuteOperation {
+            id: id.to_string(),
+            r#type: what.into(),
+            actor_did: ALICE.into(),
+            subject: subject.into(),
+            ..Default::default()
+        };
         self.log.mutes.lock().unwrap().push(op);
         self.log.news.notify_waiters();
     }
@@ -69,7 +82,13 @@ impl Played {
     }
 }
 
-async fn scan(State(log): State<Arc<Log>>, Path(method): Path<String>, version: Version, headers: HeaderMap, body: Bytes) -> axum::response::Response {
+async fn scan(
+    State(log): State<Arc<Log>>,
+    Path(method): Path<String>,
+    version: Version,
+    headers: HeaderMap,
+    body: Bytes,
+) -> axum::response::Response {
     assert_eq!(version, Version::HTTP_11);
     assert_eq!(headers["content-type"], "application/proto");
     if headers.get("authorization").is_none_or(|value| value != "Bearer secret") {
@@ -86,16 +105,28 @@ async fn scan(State(log): State<Arc<Log>>, Path(method): Path<String>, version: 
         let news = log.news.notified();
         let (found, answer) = match method.as_str() {
             "ScanMuteOperations" => {
-                let operations: Vec<_> = log.mutes.lock().unwrap().iter().filter(|op| later(&op.id)).take(limit).cloned().collect();
-                (!operations.is_empty(), wire::ScanMuteOperationsResponse { operations, ..Default::default() }.encode_to_vec())
+                let operations: Vec<_> =
+                    log.mutes.lock().unwrap().iter().filter(|op| later(&op.id)).take(limit).cloned().collect();
+                (
+                    !operations.is_empty(),
+                    wire::ScanMuteOperationsResponse { operations, ..Default::default() }.encode_to_vec(),
+                )
             }
             "ScanNotifOperations" => {
-                let operations: Vec<_> = log.notifs.lock().unwrap().iter().filter(|op| later(&op.id)).take(limit).cloned().collect();
-                (!operations.is_empty(), wire::ScanNotifOperationsResponse { operations, ..Default::default() }.encode_to_vec())
+                let operations: Vec<_> =
+                    log.notifs.lock().unwrap().iter().filter(|op| later(&op.id)).take(limit).cloned().collect();
+                (
+                    !operations.is_empty(),
+                    wire::ScanNotifOperationsResponse { operations, ..Default::default() }.encode_to_vec(),
+                )
             }
             "ScanOperations" => {
-                let operations: Vec<_> = log.ops.lock().unwrap().iter().filter(|op| later(&op.id)).take(limit).cloned().collect();
-                (!operations.is_empty(), wire::ScanOperationsResponse { operations, ..Default::default() }.encode_to_vec())
+                let operations: Vec<_> =
+                    log.ops.lock().unwrap().iter().filter(|op| later(&op.id)).take(limit).cloned().collect();
+                (
+                    !operations.is_empty(),
+                    wire::ScanOperationsResponse { operations, ..Default::default() }.encode_to_vec(),
+                )
             }
             _ => return StatusCode::NOT_FOUND.into_response(),
         };
@@ -120,7 +151,11 @@ async fn three_logs_are_followed_and_positions_survive() {
     let plane = bsync.plane(Disk::new()).await;
     bsync.mute(3, wire::mute_operation::Type::Add, BOB);
     bsync.put(7, "app.bsky.notification.defs#preferences", "self", wire::Method::Update, r#"{"x":1}"#);
-    bsync.log.notifs.lock().unwrap().push(wire::NotifOperation { id: "2".into(), actor_did: ALICE.into(), priority: Some(true) });
+    bsync.log.notifs.lock().unwrap().push(wire::NotifOperation {
+        id: "2".into(),
+        actor_did: ALICE.into(),
+        priority: Some(true),
+    });
     bsync.log.news.notify_waiters();
     let reached = |ingest: &gp_ingest::Ingest, mute: i64, notif: i64, op: i64| {
         let bsync = &ingest.status()["bsync"];
@@ -147,7 +182,11 @@ async fn poison_is_put_aside_and_garbage_is_asked_again() {
     let bsync = Played::new().await;
     bsync.log.garbage.store(true, SeqCst);
     let plane = bsync.plane(Disk::new()).await;
-    plane.wait("an error", |ingest| ingest.status()["bsync"]["last_error"].as_str().is_some_and(|e| e.contains("no message"))).await;
+    plane
+        .wait("an error", |ingest| {
+            ingest.status()["bsync"]["last_error"].as_str().is_some_and(|e| e.contains("no message"))
+        })
+        .await;
     bsync.mute(1, wire::mute_operation::Type::Unspecified, BOB);
     bsync.mute(2, wire::mute_operation::Type::Add, "nonsense");
     bsync.mute(3, wire::mute_operation::Type::Add, BOB);
@@ -155,7 +194,9 @@ async fn poison_is_put_aside_and_garbage_is_asked_again() {
     bsync.put(2, "app.bsky.x", "self", wire::Method::Unspecified, "{}");
     bsync.put(3, "app.bsky.notification.defs#preferences", "self", wire::Method::Update, "{}");
     bsync.log.garbage.store(false, SeqCst);
-    plane.wait("both logs", |ingest| ingest.status()["bsync"]["mute"] == 3 && ingest.status()["bsync"]["op"] == 3).await;
+    plane
+        .wait("both logs", |ingest| ingest.status()["bsync"]["mute"] == 3 && ingest.status()["bsync"]["op"] == 3)
+        .await;
     assert_eq!(muted(&plane).await, [BOB]);
     assert_eq!(dropped(&plane.ingest, "private_op_invalid"), 4);
     plane.wait("the error to be over", |ingest| ingest.status()["bsync"]["last_error"].is_null()).await;

@@ -14,7 +14,10 @@ async fn a_pause_ends_what_is_in_flight_and_keeps_the_position() {
     let (seq, pending) = plane.ingest.snapshot();
     assert_eq!(pending, 0);
     let status = plane.ingest.status();
-    assert_eq!((&status["firehose"]["running"], &status["firehose"]["seq"], &status["paused"]), (&false.into(), &seq.into(), &true.into()));
+    assert_eq!(
+        (&status["firehose"]["running"], &status["firehose"]["seq"], &status["paused"]),
+        (&false.into(), &seq.into(), &true.into())
+    );
     network.post(&network.victim(1), "nobody listens").unwrap();
     // An operator's own questions are answered meanwhile.
     plane.ingest.refresh(&network.victim(2)).await.unwrap();
@@ -39,7 +42,12 @@ async fn a_replay_starts_over_and_changes_nothing() {
     assert_eq!(plane.ingest.status()["resync"]["repos_read"], 0);
     plane.expect_model(&network).await;
     let after = rows(&plane).await;
-    let differ: Vec<_> = before.0.iter().filter(|row| !after.contains(row)).chain(after.iter().filter(|row| !before.0.contains(row))).collect();
+    let differ: Vec<_> = before
+        .0
+        .iter()
+        .filter(|row| !after.contains(row))
+        .chain(after.iter().filter(|row| !before.0.contains(row)))
+        .collect();
     assert!(differ.is_empty(), "{differ:?}");
     // Paused, it stays paused; the position starts over all the same.
     plane.ingest.pause().await.unwrap();
@@ -55,7 +63,13 @@ async fn rows(plane: &Plane) -> Vec<(Vec<u8>, Vec<u8>)> {
     let store = plane.cx.store.clone();
     let all = tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
-        for table in [&gp_index::tables::RECORD, &gp_index::tables::BY, &gp_index::tables::ON, &gp_index::tables::NOTIFICATION, &gp_index::tables::REPO] {
+        for table in [
+            &gp_index::tables::RECORD,
+            &gp_index::tables::BY,
+            &gp_index::tables::ON,
+            &gp_index::tables::NOTIFICATION,
+            &gp_index::tables::REPO,
+        ] {
             store.local().each(table.id, &mut |key, value| {
                 all.push((key.to_vec(), value.to_vec()));
                 true
@@ -83,7 +97,10 @@ async fn accounts_never_seen_are_made_by_resync_and_refresh() {
     assert!(matches!(plane.ingest.resync("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").await, Err(Error::Absent(_))));
     assert!(matches!(plane.ingest.refresh("nonsense").await, Err(Error::Invalid(_))));
     let status = plane.ingest.status();
-    assert_eq!((&status["firehose"]["seq"], &status["firehose"]["running"], &status["pending"]), (&0.into(), &false.into(), &0.into()));
+    assert_eq!(
+        (&status["firehose"]["seq"], &status["firehose"]["running"], &status["pending"]),
+        (&0.into(), &false.into(), &0.into())
+    );
     plane.stop().await;
 }
 
@@ -104,7 +121,13 @@ async fn a_resync_is_the_difference() {
         .run(move |view| {
             let (collection, rkey) = first.split_once('/').unwrap();
             let mut applied = gp_index::apply::Applied::default();
-            let delete = gp_index::apply::Op { action: gp_index::apply::Action::Delete, collection, rkey, cid: None, record: None };
+            let delete = gp_index::apply::Op {
+                action: gp_index::apply::Action::Delete,
+                collection,
+                rkey,
+                cid: None,
+                record: None,
+            };
             gp_index::apply::apply_op(view, &owner, "", &delete, 0, &mut applied)?;
             let record = gp_atproto::json::to_cbor(&serde_json::json!({
                 "$type": "app.bsky.feed.post", "text": "never said", "createdAt": "2026-01-01T00:00:00.000Z",
@@ -190,7 +213,9 @@ async fn whole_repos_are_read_in_pages() {
         assert_eq!(outcome.is_ok(), account.facts.status.is_none(), "{did}: {outcome:?}");
         let kept = plane.records(did).await;
         largest = largest.max(kept.len());
-        let expected = network.model(|model| model.records(did).filter(|(path, cid)| kept.get(*path) != Some(cid)).count()).unwrap();
+        let expected = network
+            .model(|model| model.records(did).filter(|(path, cid)| kept.get(*path) != Some(cid)).count())
+            .unwrap();
         assert!(outcome.is_err() || expected == 0, "{expected} records of {did} are missing");
     }
     assert!(largest > 400, "{largest} records are no pages");

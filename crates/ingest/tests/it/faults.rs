@@ -13,7 +13,12 @@ async fn suffer(seed: u64, reason: &str, fault: impl Fn(&Network, &str) -> Happe
     let did = network.victim(seed);
     let happened = fault(&network, &did);
     plane.expect(&happened).await;
-    assert_eq!(dropped(&plane.ingest, reason) - before, happened.refused_events.max(1), "{reason}: {:?}", losses(&plane.ingest));
+    assert_eq!(
+        dropped(&plane.ingest, reason) - before,
+        happened.refused_events.max(1),
+        "{reason}: {:?}",
+        losses(&plane.ingest)
+    );
     assert_eq!(repos_read(&plane) > resyncs, happened.needs_resync, "{reason}: {:#}", plane.ingest.status());
     assert_eq!(plane.repo(&did).await.unwrap().status, RepoStatus::Synced);
     // Everybody else goes on as well.
@@ -38,7 +43,11 @@ async fn revision_from_the_future() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commit_over_the_limit() {
-    suffer(22, "commit_too_large", |network, did| network.oversized_frame(did, 2_100_000).unwrap()).await.1.stop().await;
+    suffer(22, "commit_too_large", |network, did| network.oversized_frame(did, 2_100_000).unwrap())
+        .await
+        .1
+        .stop()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -187,7 +187,12 @@ async fn absent_and_unknown_are_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn private_addresses_are_refused_unless_allowed() {
     let network = network(58).await;
-    let config = IdentityConfig { did_resolver_url: None, handle_resolver_url: None, allow_private_networks: false, ..identity_config(&network) };
+    let config = IdentityConfig {
+        did_resolver_url: None,
+        handle_resolver_url: None,
+        allow_private_networks: false,
+        ..identity_config(&network)
+    };
     let identity = Identity::new(config.clone()).unwrap();
     let web = format!("did:web:localhost%3A{}", network.addr().port());
     assert!(matches!(identity.document(&web, Want::Any).await, Err(Error::Refused(_))));

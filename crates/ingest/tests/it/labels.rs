@@ -44,7 +44,10 @@ async fn labels_come_in_are_taken_back_and_survive_a_restart() {
     network.give_labels([given(&network, uri, "spam", false, now), given(&network, uri, "rude", false, now)]);
     let seq = network.give_labels([given(&network, uri, "rude", true, now + 1_000_000)]);
     plane_1.wait("the labels", |ingest| ingest.status()["labelers"][0]["seq"] == seq && ingest.pending() == 0).await;
-    assert_eq!(said(&plane_1, &network.pick().labeler_did, uri).await, [("rude".to_owned(), true), ("spam".to_owned(), false)]);
+    assert_eq!(
+        said(&plane_1, &network.pick().labeler_did, uri).await,
+        [("rude".to_owned(), true), ("spam".to_owned(), false)]
+    );
     assert_eq!(plane_1.ingest.status()["labelers"][0]["url"], network.labeler_url());
     let disk = plane_1.stop().await;
 
@@ -56,7 +59,10 @@ async fn labels_come_in_are_taken_back_and_survive_a_restart() {
     let seq = network.give_labels([given(&network, uri, "newer", false, now)]);
     plane_2.wait("the newest label", |ingest| ingest.status()["labelers"][0]["seq"] == seq).await;
     assert_eq!(said(&plane_2, &network.pick().labeler_did, uri).await.len(), 4);
-    assert_eq!(["label_signature", "label_source", "label_malformed"].map(|name| dropped(&plane_2.ingest, name)), [0, 0, 0]);
+    assert_eq!(
+        ["label_signature", "label_source", "label_malformed"].map(|name| dropped(&plane_2.ingest, name)),
+        [0, 0, 0]
+    );
     plane_2.stop().await;
 }
 
@@ -66,7 +72,8 @@ const SUBJECT: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
 fn label(src: &str, val: &str, key: Option<&SigningKey>) -> Vec<u8> {
     let cts_us = gp_index::system_now_us();
     let cts = datetime::format_ms(cts_us);
-    let label = Label { src, uri: SUBJECT, cid: None, val, neg: false, cts: &cts, cts_us, exp: None, exp_us: None, sig: &[] };
+    let label =
+        Label { src, uri: SUBJECT, cid: None, val, neg: false, cts: &cts, cts_us, exp: None, exp_us: None, sig: &[] };
     let mut writer = Writer::new();
     writer.map(5 + usize::from(key.is_some())).text("cts").text(&cts);
     if let Some(key) = key {
@@ -93,9 +100,23 @@ async fn labels_of_others_and_with_wrong_keys_are_refused() {
     let key = |n: u8| SigningKey::from_bytes(Curve::K256, &[n; 32]).unwrap();
     let (own, wrong) = (key(1), key(2));
     let frames = [
-        frame(1, &[label(labeler, "genuine", Some(&own)), label(labeler, "wrong-key", Some(&wrong)), label(labeler, "unsigned", None)]),
+        frame(
+            1,
+            &[
+                label(labeler, "genuine", Some(&own)),
+                label(labeler, "wrong-key", Some(&wrong)),
+                label(labeler, "unsigned", None),
+            ],
+        ),
         frame(2, &[label(other, "wrong-source", Some(&wrong))]),
-        frame(3, &[label("nobody", "no-source", Some(&own)), label(labeler, &"x".repeat(200), Some(&own)), label(labeler, "good", Some(&own))]),
+        frame(
+            3,
+            &[
+                label("nobody", "no-source", Some(&own)),
+                label(labeler, &"x".repeat(200), Some(&own)),
+                label(labeler, "good", Some(&own)),
+            ],
+        ),
     ];
     let stream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", stream.local_addr().unwrap());
@@ -114,7 +135,8 @@ async fn labels_of_others_and_with_wrong_keys_are_refused() {
     let resolver = format!("http://{}", directory.local_addr().unwrap());
     let endpoint = url.clone();
     let document = move |Path(did): Path<String>| async move {
-        let (key, endpoint) = if did == labeler { (key(1), endpoint) } else { (key(2), "https://elsewhere.example".to_owned()) };
+        let (key, endpoint) =
+            if did == labeler { (key(1), endpoint) } else { (key(2), "https://elsewhere.example".to_owned()) };
         axum::Json(json!({
             "id": did,
             "verificationMethod": [{"id": "#atproto_label", "type": "Multikey", "publicKeyMultibase": key.verifying_key().to_multikey()}],

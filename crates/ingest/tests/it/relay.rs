@@ -55,16 +55,28 @@ impl Played {
     }
 
     async fn plane(&self, change: impl FnOnce(&mut Config)) -> Plane {
-        let mut config = Config { relay_urls: vec![self.url.clone()], relay_start: RelayStart::Oldest, ..Config::default() };
+        let mut config =
+            Config { relay_urls: vec![self.url.clone()], relay_start: RelayStart::Oldest, ..Config::default() };
         change(&mut config);
         // Nothing here needs to be resolved; port 9 answers nobody.
-        let identity = IdentityConfig { plc_url: "http://127.0.0.1:9".into(), handle_resolver_url: Some("http://127.0.0.1:9".into()), ..IdentityConfig::default() };
+        let identity = IdentityConfig {
+            plc_url: "http://127.0.0.1:9".into(),
+            handle_resolver_url: Some("http://127.0.0.1:9".into()),
+            ..IdentityConfig::default()
+        };
         Plane::over(Disk::new(), identity, config).await
     }
 }
 
 fn account(seq: i64) -> tungstenite::Message {
-    let message = Message::Account(AccountMessage { seq, did: DID, active: false, status: Some("suspended"), time: TIME, time_us: 0 });
+    let message = Message::Account(AccountMessage {
+        seq,
+        did: DID,
+        active: false,
+        status: Some("suspended"),
+        time: TIME,
+        time_us: 0,
+    });
     tungstenite::Message::Binary(message.encode().into())
 }
 
@@ -107,7 +119,11 @@ async fn a_position_ahead_of_the_relay_is_told_and_not_passed_over() {
     socket.send(account(50)).await.unwrap();
     plane.wait("the position", |ingest| ingest.seq() == 50).await;
     drop(socket);
-    let ahead = || tungstenite::Message::Binary(Message::Error(StreamError { error: "FutureCursor", message: Some("no") }).encode().into());
+    let ahead = || {
+        tungstenite::Message::Binary(
+            Message::Error(StreamError { error: "FutureCursor", message: Some("no") }).encode().into(),
+        )
+    };
     for _ in 0..3 {
         let (asked, mut socket) = relay.next().await;
         assert_eq!(asked, "cursor=50");

@@ -235,7 +235,11 @@ impl Plane {
             kept.retain(|path, _| !path.starts_with("site.standard."));
             let missing: Vec<_> = records.iter().filter(|(path, cid)| kept.get(*path) != Some(cid)).collect();
             let surplus: Vec<_> = kept.iter().filter(|(path, cid)| records.get(*path) != Some(cid)).collect();
-            assert!(missing.is_empty() && surplus.is_empty(), "{did}: missing {missing:?}, surplus {surplus:?}, {:#}", self.ingest.status());
+            assert!(
+                missing.is_empty() && surplus.is_empty(),
+                "{did}: missing {missing:?}, surplus {surplus:?}, {:#}",
+                self.ingest.status()
+            );
             assert_eq!(self.handle(did).await.flatten(), handle, "handle of {did}");
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gp_atproto::frame::Message;
 use gp_index::progress;
 use gp_ingest::Config;
-use gp_store::{Scan, Key};
+use gp_store::{Key, Scan};
 
 use crate::rig::{Disk, PATIENCE, Plane, config, dropped, identity_config, losses, network, network_with};
 
@@ -15,7 +15,11 @@ async fn a_history_ends_as_the_oracle_says_and_loses_nothing() {
     let plane = Plane::start(&network).await;
     plane.settle(network.head_seq()).await;
     plane.expect_model(&network).await;
-    assert!(losses(&plane.ingest).keys().all(|name| *name == "record_rule_broken" || *name == "record_lexicon_invalid"), "{:?}", losses(&plane.ingest));
+    assert!(
+        losses(&plane.ingest).keys().all(|name| *name == "record_rule_broken" || *name == "record_lexicon_invalid"),
+        "{:?}",
+        losses(&plane.ingest)
+    );
     // Live events too.
     let seq = network.tick(50, gp_index::system_now_us());
     plane.settle(seq).await;
@@ -43,7 +47,8 @@ async fn connections_that_break_and_close_lose_nothing_and_double_nothing() {
     plane.settle(network.head_seq()).await;
     plane.expect_model(&network).await;
     // The `#sync` of a new account repeats its first commit; nothing else came twice.
-    let syncs = network.frames().iter().filter(|(_, frame)| matches!(Message::decode(frame), Ok(Message::Sync(_)))).count();
+    let syncs =
+        network.frames().iter().filter(|(_, frame)| matches!(Message::decode(frame), Ok(Message::Sync(_)))).count();
     assert_eq!(dropped(&plane.ingest, "stale"), syncs as u64);
     assert!(plane.ingest.status()["firehose"]["connections"].as_u64().unwrap() > 3);
     plane.stop().await;
@@ -75,7 +80,8 @@ async fn a_process_that_dies_converges() {
         let plane = Plane::over(disk.clone(), identity_config(&network), config(&network)).await;
         let enough = network.head_seq() * (life + 1) / 8;
         plane.wait("progress", |ingest| ingest.seq() > enough).await;
-        let stored = progress::of(&disk.store(), &format!("firehose:{}", network.relay_url())).await.unwrap().unwrap_or(0);
+        let stored =
+            progress::of(&disk.store(), &format!("firehose:{}", network.relay_url())).await.unwrap().unwrap_or(0);
         assert!(stored <= plane.ingest.seq());
         plane.die().await;
     }
@@ -114,7 +120,11 @@ async fn two_relays_tell_the_same_story_once() {
     let config = Config { relay_urls: vec![network.relay_url(), again], ..config(&network) };
     let plane = Plane::over(Disk::new(), identity_config(&network), config).await;
     plane.settle(network.head_seq()).await;
-    plane.wait("the other relay", |ingest| ingest.status()["firehose"]["relays"][1]["seq"] == network.head_seq() && ingest.pending() == 0).await;
+    plane
+        .wait("the other relay", |ingest| {
+            ingest.status()["firehose"]["relays"][1]["seq"] == network.head_seq() && ingest.pending() == 0
+        })
+        .await;
     plane.expect_model(&network).await;
     assert!(dropped(&plane.ingest, "stale") > 0);
     plane.stop().await;
