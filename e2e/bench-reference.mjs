@@ -2,8 +2,13 @@
 //
 //   node e2e/bench-reference.mjs --postgres URL --relay ws://HOST --plc http://HOST --handles http://HOST --port PORT
 //
+// With `--posts FILE` it reads no relay; its tables are filled with the posts of the file, a line each of
+// {"uri", "cid", "json"}, as its own indexer would write them.
+//
 // Prints one line of JSON a second: {"seq": N, "records": N}. Stops when standard input closes.
 
+import { createReadStream } from 'node:fs'
+import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { setInterval } from 'node:timers'
 import { sql } from 'kysely'
@@ -16,6 +21,7 @@ const { values: args } = parseArgs({
     plc: { type: 'string' },
     handles: { type: 'string' },
     port: { type: 'string' },
+    posts: { type: 'string' },
   },
 })
 
@@ -31,7 +37,42 @@ server.idResolver.handle.resolve = async (handle) => {
   return answer.ok ? (await answer.json()).did : undefined
 }
 const firehose = new RepoSubscription({ service: args.relay, db, idResolver: server.idResolver })
-void firehose.start()
+if (args.posts) await fill(args.posts)
+else void firehose.start()
+
+/// Fills the tables that GetPostRecords reads.
+async function fill(file) {
+  const now = new Date().toISOString()
+  let [records, posts] = [[], []]
+  const flush = async () => {
+    if (records.length === 0) return
+    await db.db.insertInto('record').values(records).execute()
+    await db.db.insertInto('post').values(posts).execute()
+    records = []
+    posts = []
+  }
+  for await (const line of createInterface({ input: createReadStream(file) })) {
+    const { uri, cid, json } = JSON.parse(line)
+    const post = JSON.parse(json)
+    const did = uri.split('/')[2]
+    records.push({ uri, cid, did, json, indexedAt: now })
+    posts.push({
+      uri,
+      cid,
+      creator: did,
+      text: post.text,
+      replyRoot: post.reply?.root.uri ?? null,
+      replyRootCid: post.reply?.root.cid ?? null,
+      replyParent: post.reply?.parent.uri ?? null,
+      replyParentCid: post.reply?.parent.cid ?? null,
+      createdAt: post.createdAt,
+      indexedAt: now,
+    })
+    if (records.length === 500) await flush()
+  }
+  await flush()
+  await sql`vacuum analyze record, post`.execute(db.db)
+}
 
 const tick = setInterval(async () => {
   const { rows } = await sql`select count(*)::int as n from record`.execute(db.db)

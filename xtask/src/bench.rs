@@ -3,6 +3,7 @@
 mod load;
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -24,6 +25,9 @@ use crate::{node::Node, postgres::Postgres, shell};
 /// Longest time to wait for one of the planes to come up.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// Longest time to fill the reference's tables.
+const FILL_MAX: Duration = Duration::from_secs(300);
+
 /// What can be measured.
 #[derive(Subcommand)]
 pub enum Bench {
@@ -36,9 +40,9 @@ pub enum Bench {
 /// What a bench can be told.
 #[derive(ClapArgs, Clone)]
 pub struct Args {
-    /// Accounts of the synthetic network.
-    #[arg(long, default_value_t = 3_000)]
-    accounts: u32,
+    /// Accounts of the synthetic network; 3,000 for ingest, 10,000 for batches unless said.
+    #[arg(long)]
+    accounts: Option<u32>,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
@@ -123,13 +127,15 @@ struct Told {
     records: AtomicU64,
 }
 
-fn reference(node: &Node, postgres: &Postgres, network: &Network) -> Result<(Plane, Arc<Told>)> {
+/// Starts the reference: it reads the network, or is filled with posts from a file and reads nothing.
+fn reference(node: &Node, postgres: &Postgres, network: &Network, posts: Option<&Path>) -> Result<(Plane, Arc<Told>)> {
     let port = free_port()?;
     let mut child = Command::new(&node.bin)
         .current_dir(&node.home)
         .arg("bench-reference.mjs")
         .args(["--postgres", &postgres.url(), "--relay", &network.relay_url(), "--plc", &network.plc_url()])
         .args(["--handles", &network.handle_resolver_url(), "--port", &port.to_string()])
+        .args(posts.iter().flat_map(|posts| [OsStr::new("--posts"), posts.as_os_str()]))
         .env("NODE_ENV", "production")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -193,6 +199,23 @@ fn post_uris(network: &Network, max: usize) -> Vec<String> {
     uris.into_iter().collect()
 }
 
+/// Posts in one look-up while they are written down.
+const POSTS_PER_LOOK: usize = 1_000;
+
+/// Writes down what our plane says of some posts, a line of JSON each, for the tables of the reference.
+async fn dump_posts(host: &str, uris: &[String], file: &Path) -> Result<()> {
+    let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
+    for uris in uris.chunks(POSTS_PER_LOOK) {
+        for (uri, record) in uris.iter().zip(load::posts(host, uris).await?) {
+            let json = std::str::from_utf8(&record.record).context("a record that is no text")?;
+            anyhow::ensure!(!json.is_empty(), "{uri} is missing: the history was not read to its end");
+            serde_json::to_writer(&mut out, &serde_json::json!({"uri": uri, "cid": record.cid, "json": json}))?;
+            out.write_all(b"\n")?;
+        }
+    }
+    out.flush().context("the posts cannot be written down")
+}
+
 fn binary(args: &Args) -> Result<PathBuf> {
     match &args.bin {
         Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display())),
@@ -203,8 +226,9 @@ fn binary(args: &Args) -> Result<PathBuf> {
 /// Measures reading. Answers ours and the reference's events a second.
 async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
     let bin = binary(args)?;
-    println!("writing the history of {} accounts ...", args.accounts);
-    let network = network(args.accounts).await?;
+    let accounts = args.accounts.unwrap_or(3_000);
+    println!("writing the history of {accounts} accounts ...");
+    let network = network(accounts).await?;
     let head = network.head_seq();
     let records = network.stats().written.records as f64;
     let ops_per_event = records / head as f64;
@@ -226,7 +250,7 @@ async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
     }
     let node = Node::install()?;
     let postgres = Postgres::start()?;
-    let (plane, told) = reference(&node, &postgres, &network)?;
+    let (plane, told) = reference(&node, &postgres, &network, None)?;
     let begun = Instant::now();
     while told.seq.load(Relaxed) == 0 && begun.elapsed() < START_MAX {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -245,14 +269,17 @@ async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
 /// Measures batch look-ups.
 async fn get_post_records(args: &Args) -> Result<()> {
     let bin = binary(args)?;
-    println!("writing the history of {} accounts ...", args.accounts);
-    let network = network(args.accounts).await?;
+    let accounts = args.accounts.unwrap_or(10_000);
+    println!("writing the history of {accounts} accounts ...");
+    let network = network(accounts).await?;
     let head = network.head_seq();
     let posts = Arc::new(post_uris(&network, 20_000));
     println!("{head} events, {} posts to ask for", posts.len());
     let dir = tempfile::tempdir()?;
     let mut plane = ours(&bin, dir.path(), &network)?;
     read_all(&mut plane, head).await?;
+    let dump = dir.path().join("posts.ndjson");
+    dump_posts(&plane.url, &posts, &dump).await?;
     println!("\n{:<12} {:>7} {:>12} {:>10} {:>10} {:>10}", "plane", "keys", "calls/s", "p50 ms", "p99 ms", "errors");
     let seconds = Duration::from_secs(args.seconds);
     let mut ours_at = Vec::new();
@@ -268,13 +295,15 @@ async fn get_post_records(args: &Args) -> Result<()> {
     }
     let node = Node::install()?;
     let postgres = Postgres::start()?;
-    let (plane, told) = reference(&node, &postgres, &network)?;
-    // Its ingest is too slow to wait for: it is asked for what it has after a while, with the same keys.
+    // Its own ingest would take hours: its tables are filled with the very records that we answered.
+    let (plane, told) = reference(&node, &postgres, &network, Some(&dump))?;
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(args.reference_seconds) && told.seq.load(Relaxed) < head {
+    while told.records.load(Relaxed) < posts.len() as u64 {
+        if begun.elapsed() > FILL_MAX {
+            bail!("the reference has only {} of {} posts", told.records.load(Relaxed), posts.len());
+        }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    println!("reference    has read {} of {head} events; it answers the others as missing", told.seq.load(Relaxed));
     for ((keys, at_once), ours) in SHAPES.iter().zip(ours_at) {
         let found = load::run(&plane.url, false, &posts, *keys, *at_once, seconds).await?;
         found.print("reference", *keys);

@@ -51,6 +51,9 @@ const NOW_US: i64 = 1_767_225_600_000_000;
 /// How long the relay takes to send the history for each kill, so that there is something to kill in.
 const PACE_FOR_EACH_KILL: Duration = Duration::from_millis(120);
 
+/// And at the least for the whole history: a moment near its end must still be met, however few the kills.
+const PACE_MIN: Duration = Duration::from_secs(10);
+
 /// Frames that the paced relay sends at once; one is drawn for each life of the program. Many at once leave much work
 /// in flight, few give every stage of one event its chance to be the last.
 const BURSTS: [usize; 5] = [1, 4, 16, 64, 256];
@@ -247,7 +250,7 @@ fn within(max: Duration, dice: &mut StdRng) -> Duration {
 /// How the relay sends in the next life: bursts of some size, at the same rate on average.
 fn pace(kills: u32, events: usize, dice: &mut StdRng) -> (usize, Duration) {
     let burst = BURSTS[dice.random_range(0..BURSTS.len())];
-    let each = PACE_FOR_EACH_KILL.mul_f64(f64::from(kills) / events.max(1) as f64);
+    let each = (PACE_FOR_EACH_KILL * kills).max(PACE_MIN).div_f64(events.max(1) as f64);
     (burst, each.mul_f64(burst as f64))
 }
 

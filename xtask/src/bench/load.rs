@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gp_proto as proto;
 use http_body_util::{BodyExt, Full};
 use prost::Message;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 
 /// Different requests that callers take turns with, so that making them costs nothing while measuring.
 const REQUESTS: usize = 64;
@@ -53,17 +53,14 @@ pub async fn run(
     let requests: Arc<Vec<Bytes>> = Arc::new(
         (0..if keys > 1000 { 4 } else { REQUESTS })
             .map(|_| {
-                let uris = (0..keys).map(|_| uris[dice.random_range(0..uris.len())].clone()).collect();
+                // Distinct as long as there are enough of them.
+                let places = rand::seq::index::sample(&mut dice, uris.len(), keys.min(uris.len())).into_vec();
+                let uris = places.iter().cycle().take(keys).map(|place| uris[*place].clone()).collect();
                 framed(&proto::GetPostRecordsRequest { uris, ..Default::default() })
             })
             .collect(),
     );
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .http2_only(http2)
-        .pool_max_idle_per_host(at_once)
-        .http2_initial_stream_window_size(16 << 20)
-        .http2_initial_connection_window_size(64 << 20)
-        .build_http::<Full<Bytes>>();
+    let client = client(http2, at_once);
     let url = format!("http://{host}/bsky.Service/GetPostRecords");
     // Everything that is asked for once is in memory afterwards, on both sides.
     for request in requests.iter() {
@@ -79,7 +76,7 @@ pub async fn run(
             while begun.elapsed() < time {
                 let sent = Instant::now();
                 match call(&client, &url, requests[next % requests.len()].clone()).await {
-                    Ok(()) => micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX)),
+                    Ok(_) => micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX)),
                     Err(_) => errors += 1,
                 }
                 next += 1;
@@ -98,9 +95,32 @@ pub async fn run(
     Ok(found)
 }
 
+/// A client whose requests leave at once: with Nagle's algorithm a small one waits 40 ms for the peer's acknowledgement.
+fn client(http2: bool, at_once: usize) -> Client {
+    let mut connector = hyper_util::client::legacy::connect::HttpConnector::new();
+    connector.set_nodelay(true);
+    hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .http2_only(http2)
+        .pool_max_idle_per_host(at_once)
+        .http2_initial_stream_window_size(16 << 20)
+        .http2_initial_connection_window_size(64 << 20)
+        .build(connector)
+}
+
 type Client = hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
 
-async fn call(client: &Client, url: &str, frame: Bytes) -> Result<()> {
+/// Posts at some addresses, as a plane answers them, in the order asked.
+pub async fn posts(host: &str, uris: &[String]) -> Result<Vec<proto::Record>> {
+    let client = client(true, 1);
+    let url = format!("http://{host}/bsky.Service/GetPostRecords");
+    let request = proto::GetPostRecordsRequest { uris: uris.to_vec(), ..Default::default() };
+    let body = call(&client, &url, framed(&request)).await?;
+    let answer = proto::GetPostRecordsResponse::decode(&body[5..]).context("an answer that cannot be read")?;
+    Ok(answer.records)
+}
+
+/// Makes a call and returns the frame of its answer, length and flag included.
+async fn call(client: &Client, url: &str, frame: Bytes) -> Result<Bytes> {
     let request = hyper::Request::post(url)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -108,19 +128,13 @@ async fn call(client: &Client, url: &str, frame: Bytes) -> Result<()> {
         .body(Full::new(frame))?;
     let response = client.request(request).await?;
     let head = response.headers().get("grpc-status").cloned();
-    let mut body = response.into_body();
-    let mut bytes = 0;
-    let mut status = head;
-    while let Some(frame) = body.frame().await {
-        match frame?.into_data() {
-            Ok(data) => bytes += data.len(),
-            Err(frame) => status = frame.trailers_ref().and_then(|t| t.get("grpc-status").cloned()).or(status),
-        }
-    }
-    if status.as_ref().map(|s| s.as_bytes()) != Some(b"0") || bytes < 5 {
+    let body = response.into_body().collect().await?;
+    let status = body.trailers().and_then(|t| t.get("grpc-status").cloned()).or(head);
+    let bytes = body.to_bytes();
+    if status.as_ref().map(|s| s.as_bytes()) != Some(b"0") || bytes.len() < 5 {
         bail!("the call failed: {status:?}");
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn framed(request: &impl Message) -> Bytes {

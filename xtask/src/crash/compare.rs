@@ -253,6 +253,17 @@ impl Oracle {
     }
 }
 
+/// Collection and key of every record kept of an account.
+fn paths_of(store: &Store, did: &str, runtime: &Runtime) -> Result<HashSet<String>> {
+    let scan = Scan::of(Key::of(&tables::RECORD).atom(&atom::did(did)).partition());
+    let rows = runtime.block_on(store.scan(scan))?.rows;
+    let path = |clustering: &[u8]| -> gp_index::Result<String> {
+        let mut parts = Parts::of(tables::RECORD.name, clustering);
+        Ok(format!("{}/{}", parts.nsid()?, parts.rkey()?))
+    };
+    rows.iter().map(|row| path(row.clustering()).context("a key of a record")).collect()
+}
+
 /// Compares counts, handles, and the number of records with the oracle of the network.
 pub(super) fn against_the_oracle(store: &Store, model: &Model, runtime: &Runtime) -> Result<Oracle> {
     let mut oracle = Oracle::default();
@@ -299,13 +310,15 @@ pub(super) fn against_the_oracle(store: &Store, model: &Model, runtime: &Runtime
         let head = Head::read(get(tables::by_head(did))?.as_ref());
         oracle.is("follows", did, model.follows(did), head.get(ByCount::Follows as u8));
         oracle.is("posts", did, model.posts(did), head.get(ByCount::Posts as u8));
-        let scan = Scan::of(Key::of(&tables::RECORD).atom(&atom::did(did)).partition());
-        oracle.is(
-            "records",
-            did,
-            model.records(did).count() as u64,
-            runtime.block_on(store.scan(scan))?.rows.len() as u64,
-        );
+        let expected: HashSet<String> = model.records(did).map(|(path, _)| path.to_owned()).collect();
+        let found = paths_of(store, did, runtime)?;
+        let (missing, surplus) = (expected.difference(&found).count(), found.difference(&expected).count());
+        oracle.is("records missing", did, 0, missing as u64);
+        oracle.is("records too many", did, 0, surplus as u64);
+        if missing + surplus > 0 && oracle.shown.len() < SHOWN_MAX {
+            let which = expected.symmetric_difference(&found).take(4).cloned().collect::<Vec<_>>().join(", ");
+            oracle.shown.push(format!("  {did}: {which}"));
+        }
         let handle = get(actors::key(did))?.map(|row| actors::read(&row)).transpose()?.map(|row| row.handle);
         let agrees = handle.unwrap_or_default() == model.handle(did).unwrap_or_default();
         oracle.is("the handle being right", did, 1, u64::from(agrees));

@@ -18,8 +18,8 @@ use gp_atproto::{Cid, Value, aturi, cbor, lexicon};
 
 use crate::{
     records::{
-        BLOCK, FOLLOW, LIKE, LIST_BLOCK, LIST_ITEM, OPT_OUT, POST, POST_GATE, PROFILE, REPOST, SELF, THREAD_GATE,
-        VERIFICATION,
+        BLOCK, DOCUMENT, FOLLOW, LIKE, LIST_BLOCK, LIST_ITEM, OPT_OUT, POST, POST_GATE, PROFILE, PUBLICATION, REPOST,
+        SELF, THREAD_GATE, VERIFICATION,
     },
     script::Action,
 };
@@ -174,7 +174,9 @@ impl Model {
     fn put(&mut self, account: u32, path: &str, bytes: Bytes) {
         let Some((collection, rkey)) = path.split_once('/') else { return };
         let Ok(value) = cbor::decode(&bytes) else { return };
-        if !lexicon::is_known_collection(collection) || lexicon::validate(collection, &value).is_err() {
+        // Records of these are kept as they are, whatever they say.
+        let unread = matches!(collection, PUBLICATION | DOCUMENT);
+        if !unread && (!lexicon::is_known_collection(collection) || lexicon::validate(collection, &value).is_err()) {
             return;
         }
         let did = self.accounts[account as usize].did.clone();

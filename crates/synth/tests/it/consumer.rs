@@ -112,7 +112,9 @@ impl Consumer {
 }
 
 fn is_kept(collection: &str, record: &[u8]) -> bool {
-    lexicon::is_known_collection(collection) && lexicon::validate(collection, &cbor::decode(record).unwrap()).is_ok()
+    is_versioned(collection)
+        || lexicon::is_known_collection(collection)
+            && lexicon::validate(collection, &cbor::decode(record).unwrap()).is_ok()
 }
 
 pub(crate) fn key(network: &Network, did: &str) -> VerifyingKey {
@@ -122,4 +124,9 @@ pub(crate) fn key(network: &Network, did: &str) -> VerifyingKey {
 /// A clock that has passed everything honest that has happened, and nothing from tomorrow.
 pub(crate) fn now_us(_: &Network) -> u64 {
     crate::NOW_US as u64 + 60_000_000
+}
+
+/// Collections whose records are kept as they are, with their versions.
+pub(crate) fn is_versioned(collection: &str) -> bool {
+    matches!(collection, "site.standard.document" | "site.standard.publication")
 }
