@@ -2,10 +2,15 @@
 //!
 //! Signatures are 64 bytes, r and s big endian. A signature whose s lies in the upper half of the group order is
 //! refused on both curves: it would be a second valid form of the same signature.
+//!
+//! The signature is most of the work of verifying a commit, so checking is done by the fastest libraries there are for
+//! each curve: libsecp256k1 and ring (docs/benchmarks.md). Signing, which only the synthetic network does, and reading
+//! compressed points of P-256 are left to the pure ones.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
-use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use secp256k1::{Message, Secp256k1, VerifyOnly};
 use sha2::{Digest, Sha256};
 
 use crate::multibase;
@@ -69,14 +74,20 @@ pub enum SignatureError {
     Mismatch,
 }
 
-/// A public key, decompressed. Cloning copies about a hundred bytes; making one takes some microseconds, so callers
+/// Bytes of a point of P-256 that is not compressed.
+const UNCOMPRESSED_BYTES: usize = 65;
+
+/// What checking on secp256k1 needs beside key and signature; it holds nothing that changes.
+static K256: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
+
+/// A public key, decompressed. Cloning copies less than a hundred bytes; making one takes some microseconds, so callers
 /// keep those of active accounts.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum VerifyingKey {
-    /// On P-256.
-    P256(p256::ecdsa::VerifyingKey),
+    /// On P-256: the point, not compressed.
+    P256([u8; UNCOMPRESSED_BYTES]),
     /// On secp256k1.
-    K256(k256::ecdsa::VerifyingKey),
+    K256(secp256k1::PublicKey),
 }
 
 impl VerifyingKey {
@@ -120,10 +131,17 @@ impl VerifyingKey {
     /// Reads a point in SEC 1 form, compressed or not.
     pub fn from_point(curve: Curve, point: &[u8]) -> Result<VerifyingKey, KeyError> {
         match curve {
-            Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point).map(VerifyingKey::P256),
-            Curve::K256 => k256::ecdsa::VerifyingKey::from_sec1_bytes(point).map(VerifyingKey::K256),
+            Curve::P256 => {
+                let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).map_err(|_| KeyError::Point)?;
+                let point = key.to_sec1_point(false);
+                point.as_bytes().try_into().map(VerifyingKey::P256).map_err(|_| KeyError::Point)
+            }
+            // A third, hybrid form is read by the library, but no document may have it.
+            Curve::K256 if matches!(point.first(), Some(2..=4)) => {
+                secp256k1::PublicKey::from_slice(point).map(VerifyingKey::K256).map_err(|_| KeyError::Point)
+            }
+            Curve::K256 => Err(KeyError::Point),
         }
-        .map_err(|_| KeyError::Point)
     }
 
     /// The curve.
@@ -136,10 +154,15 @@ impl VerifyingKey {
 
     /// The compressed point.
     pub fn to_compressed(&self) -> [u8; COMPRESSED_BYTES] {
-        let point = |bytes: &[u8]| bytes.try_into().expect("a compressed point has 33 bytes");
         match self {
-            VerifyingKey::P256(key) => point(key.to_sec1_point(true).as_bytes()),
-            VerifyingKey::K256(key) => point(key.to_sec1_point(true).as_bytes()),
+            VerifyingKey::P256(point) => {
+                let mut compressed = [0; COMPRESSED_BYTES];
+                // The sign of y (SEC 1, 2.3.3), then x.
+                compressed[0] = 2 + (point[UNCOMPRESSED_BYTES - 1] & 1);
+                compressed[1..].copy_from_slice(&point[1..COMPRESSED_BYTES]);
+                compressed
+            }
+            VerifyingKey::K256(key) => key.serialize(),
         }
     }
 
@@ -160,38 +183,28 @@ impl VerifyingKey {
     /// Checks a signature of `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
         let signature: &[u8; SIGNATURE_BYTES] = signature.try_into().map_err(|_| SignatureError::Length)?;
-        let digest = Sha256::digest(message);
         match self {
-            VerifyingKey::P256(key) => {
-                let parsed = p256::ecdsa::Signature::from_slice(signature).map_err(|_| SignatureError::Range)?;
+            VerifyingKey::P256(point) => {
+                p256::ecdsa::Signature::from_slice(signature).map_err(|_| SignatureError::Range)?;
                 low_s(signature, &P256_HALF_ORDER)?;
-                key.verify_prehash(&digest, &parsed)
+                ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_FIXED, point)
+                    .verify(message, signature)
+                    .map_err(|_| SignatureError::Mismatch)
             }
             VerifyingKey::K256(key) => {
-                let parsed = k256::ecdsa::Signature::from_slice(signature).map_err(|_| SignatureError::Range)?;
+                k256::ecdsa::Signature::from_slice(signature).map_err(|_| SignatureError::Range)?;
                 low_s(signature, &K256_HALF_ORDER)?;
-                key.verify_prehash(&digest, &parsed)
+                let parsed = secp256k1::ecdsa::Signature::from_compact(signature).map_err(|_| SignatureError::Range)?;
+                K256.verify_ecdsa(Message::from_digest(Sha256::digest(message).into()), &parsed, key)
+                    .map_err(|_| SignatureError::Mismatch)
             }
         }
-        .map_err(|_| SignatureError::Mismatch)
     }
 }
 
 fn low_s(signature: &[u8; SIGNATURE_BYTES], half_order: &[u8; 32]) -> Result<(), SignatureError> {
     if signature[32..] > half_order[..] { Err(SignatureError::HighS) } else { Ok(()) }
 }
-
-impl PartialEq for VerifyingKey {
-    fn eq(&self, other: &VerifyingKey) -> bool {
-        match (self, other) {
-            (VerifyingKey::P256(a), VerifyingKey::P256(b)) => a == b,
-            (VerifyingKey::K256(a), VerifyingKey::K256(b)) => a == b,
-            _ => false,
-        }
-    }
-}
-
-impl Eq for VerifyingKey {}
 
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,10 +234,15 @@ impl SigningKey {
 
     /// The public half.
     pub fn verifying_key(&self) -> VerifyingKey {
-        match self {
-            SigningKey::P256(key) => VerifyingKey::P256(*key.verifying_key()),
-            SigningKey::K256(key) => VerifyingKey::K256(*key.verifying_key()),
-        }
+        let key = match self {
+            SigningKey::P256(key) => {
+                VerifyingKey::from_point(Curve::P256, key.verifying_key().to_sec1_point(true).as_bytes())
+            }
+            SigningKey::K256(key) => {
+                VerifyingKey::from_point(Curve::K256, key.verifying_key().to_sec1_point(true).as_bytes())
+            }
+        };
+        key.expect("the public half of a key is a point of its curve")
     }
 
     /// Signs a message. The nonce follows RFC 6979, so the same message gives the same signature, always low-S.
@@ -253,6 +271,8 @@ impl fmt::Debug for SigningKey {
 
 #[cfg(test)]
 mod tests {
+    use p256::ecdsa::signature::hazmat::PrehashVerifier;
+
     use super::*;
 
     fn key(curve: Curve) -> SigningKey {
@@ -321,6 +341,11 @@ mod tests {
         let high = flip_s(Curve::P256, &key(Curve::P256).sign(b"a"));
         let parsed = p256::ecdsa::Signature::from_slice(&high).unwrap();
         assert!(inner.verifying_key().verify_prehash(&Sha256::digest(b"a"), &parsed).is_ok());
+        let SigningKey::K256(inner) = key(Curve::K256) else { unreachable!() };
+        let high = flip_s(Curve::K256, &key(Curve::K256).sign(b"a"));
+        let parsed = k256::ecdsa::Signature::from_slice(&high).unwrap();
+        assert!(parsed.normalize_s() != parsed);
+        assert!(inner.verifying_key().verify_prehash(&Sha256::digest(b"a"), &parsed.normalize_s()).is_ok());
     }
 
     #[test]
@@ -346,8 +371,8 @@ mod tests {
                 Ok(verifier.clone())
             );
             let uncompressed = match &verifier {
-                VerifyingKey::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
-                VerifyingKey::K256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
+                VerifyingKey::P256(point) => point.to_vec(),
+                VerifyingKey::K256(key) => key.serialize_uncompressed().to_vec(),
             };
             for point in [verifier.to_compressed().to_vec(), uncompressed.clone()] {
                 for text in
