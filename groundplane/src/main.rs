@@ -12,6 +12,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use settings::{Cli, Command, Wrong};
 
+/// The writer's rows are many small allocations that end on other threads; the system's allocator took a quarter of its
+/// time (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A setting is wrong, or an input cannot be used.
 const EXIT_USAGE: u8 = 2;
 
