@@ -1,6 +1,9 @@
 //! The data plane at work with nothing else: a synthetic network in this process, read and served like a real one.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use gp_index::system_now_us;
@@ -35,7 +38,7 @@ pub(crate) fn run(demo: DemoSettings) -> Result<()> {
     let result = runtime.block_on(async {
         stop_on_signals(&stop, false)?;
         tokio::select! {
-            result = show(&demo, data_dir, stop.clone()) => result,
+            result = show(&demo, data_dir, temporary.path(), stop.clone()) => result,
             // Before serving has begun there is nothing to end in order.
             () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_secs(9)).await } => Ok(()),
         }
@@ -44,12 +47,13 @@ pub(crate) fn run(demo: DemoSettings) -> Result<()> {
     result
 }
 
-async fn show(demo: &DemoSettings, data_dir: std::path::PathBuf, stop: CancellationToken) -> Result<()> {
+async fn show(demo: &DemoSettings, data_dir: PathBuf, temporary: &Path, stop: CancellationToken) -> Result<()> {
     telemetry::say(&format!("Making a network of {} accounts (seed {}) ...", demo.accounts, demo.seed));
     let begun = Instant::now();
     let records = u64::from(demo.accounts) * RECORDS_PER_ACCOUNT;
     let mut spec = Spec::new(Size::Custom { accounts: demo.accounts, records }, demo.seed, system_now_us());
     spec.keep_model = false;
+    spec.spill_to = Some(temporary.to_owned());
     let network = tokio::select! {
         network = Network::start(spec) => network?,
         () = stop.cancelled() => return Ok(()),
@@ -76,7 +80,7 @@ async fn show(demo: &DemoSettings, data_dir: std::path::PathBuf, stop: Cancellat
     Ok(())
 }
 
-fn settings(demo: &DemoSettings, network: &Network, data_dir: std::path::PathBuf) -> Settings {
+fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settings {
     Settings {
         listen: demo.listen,
         admin_listen: demo.admin_listen,

@@ -51,6 +51,9 @@ pub enum Error {
     /// The port is taken, or not ours to take.
     #[error("cannot listen; choose another address or port 0: {0}")]
     Listen(std::io::Error),
+    /// The folder for the frames cannot be written to.
+    #[error("the history cannot be kept in the folder given; choose another: {0}")]
+    Spill(std::io::Error),
     /// The thread that writes the history has died.
     #[error("writing the history failed; the log says why")]
     History,

@@ -3,7 +3,8 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
     sync::Arc,
 };
 
@@ -54,6 +55,8 @@ pub(crate) enum Page {
 pub(crate) struct Log {
     entries: RwLock<Entries>,
     file: Option<Mutex<File>>,
+    /// Whether frames that come go to the end of the file.
+    spills: bool,
     retained_max: usize,
     head: watch::Sender<i64>,
 }
@@ -63,8 +66,28 @@ impl Log {
         Log {
             entries: RwLock::default(),
             file: file.map(Mutex::new),
+            spills: false,
             retained_max: retained_max.unwrap_or(usize::MAX),
             head: watch::Sender::new(0),
+        }
+    }
+
+    /// A log that keeps its frames in a file of this folder, which has no name and goes with the log.
+    pub(crate) fn spilling(retained_max: Option<usize>, folder: &Path) -> io::Result<Log> {
+        let path = folder.join(format!("frames-{}", std::process::id()));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(Log { spills: true, ..Log::new(retained_max, Some(file)) })
+    }
+
+    /// Puts a frame where this log keeps them. One that the file does not take stays in memory.
+    pub(crate) fn keep(&self, frame: Bytes) -> Stored {
+        let (true, Some(file)) = (self.spills, &self.file) else { return Stored::Memory(frame) };
+        let mut file = file.lock();
+        let written = file.seek(SeekFrom::End(0)).and_then(|offset| file.write_all(&frame).map(|()| offset));
+        match (written, u32::try_from(frame.len())) {
+            (Ok(offset), Ok(len)) => Stored::File { offset, len },
+            _ => Stored::Memory(frame),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     history::{Performed, Stage},
     host::{AccountFacts, Directory, Host, label_key},
     labels::{GivenLabel, Labeler},
-    log::{Log, Stored},
+    log::Log,
     model::Model,
     script::{FIRST_ORDINARY, HUB, KEEPER, LABELER, READER, Tally, VERIFIER},
     server::{self, Served},
@@ -98,7 +98,7 @@ impl Network {
             move || write_history(&spec)
         })
         .await
-        .map_err(|_| Error::History)?;
+        .map_err(|_| Error::History)??;
         let (host, labels) = (stage.host.clone(), Arc::new(Log::new(None, None)));
         let labeler = Labeler::new(&host.person(LABELER).did, label_key(host.person(LABELER)), spec.seed);
         let mut subjects = stage.script.post_uris();
@@ -342,20 +342,27 @@ pub(crate) fn clock_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn write_history(spec: &Spec) -> (Stage, Log) {
-    let (mut stage, log) = (Stage::new(spec), Log::new(spec.retained_events_max, None));
+/// Writes the history that a spec asks for.
+fn write_history(spec: &Spec) -> Result<(Stage, Log), Error> {
+    let log = match &spec.spill_to {
+        Some(folder) => Log::spilling(spec.retained_events_max, folder).map_err(Error::Spill)?,
+        None => Log::new(spec.retained_events_max, None),
+    };
+    let mut stage = Stage::new(spec);
     let done: Result<(), std::convert::Infallible> = stage.perform_history(|performed| {
         append(&log, performed);
         Ok(())
     });
     match done {
-        Ok(()) => (stage, log),
+        Ok(()) => Ok((stage, log)),
     }
 }
 
 /// Adds what was performed to the log; what deleted accounts did before goes.
 pub(crate) fn append(log: &Log, performed: Performed) {
-    log.append(performed.frames.into_iter().map(|(seq, actor, frame)| (seq, actor, Stored::Memory(frame))));
+    let frames: Vec<_> =
+        performed.frames.into_iter().map(|(seq, actor, frame)| (seq, actor, log.keep(frame))).collect();
+    log.append(frames);
     if !performed.deleted.is_empty() {
         log.erase(&performed.deleted);
     }

@@ -1,6 +1,9 @@
 //! What a network is to be like.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use crate::Error;
 
@@ -58,6 +61,8 @@ pub struct Spec {
     pub keep_blocks: bool,
     /// Most events that the relay retains; all unless changed.
     pub retained_events_max: Option<usize>,
+    /// A folder for the frames of the history; they stay in memory unless changed.
+    pub spill_to: Option<PathBuf>,
     /// Threads that sign; all cores unless changed.
     pub threads: usize,
     /// Where to listen. A free port of 127.0.0.1 unless changed.
@@ -86,6 +91,7 @@ impl Spec {
             keep_model: true,
             keep_blocks: true,
             retained_events_max: None,
+            spill_to: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
         }

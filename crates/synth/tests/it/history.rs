@@ -32,9 +32,15 @@ async fn one_seed_gives_the_same_bytes_whatever_the_number_of_threads() {
     assert_eq!(hash_of(&one), hash_of(&three));
     assert_eq!(one.labels(), three.labels());
     assert_ne!(hash_of(&one), hash_of(&start(tiny(8)).await));
+    // Nor does it matter where the frames are kept.
+    let folder = tempfile::tempdir().unwrap();
+    let spilled = start(Spec { spill_to: Some(folder.path().to_owned()), ..tiny(7) }).await;
+    assert_eq!(hash_of(&one), hash_of(&spilled));
     // What comes after the history is as repeatable.
     assert_eq!(one.tick(50, NOW_US + 1), three.tick(50, NOW_US + 1));
     assert_eq!(hash_of(&one), hash_of(&three));
+    spilled.tick(50, NOW_US + 1);
+    assert_eq!(hash_of(&one), hash_of(&spilled));
 }
 
 #[tokio::test(flavor = "multi_thread")]
