@@ -1,6 +1,8 @@
 // The reference data plane as a bench partner: reads a relay into Postgres and serves gRPC over HTTP/1.1.
 //
-//   node e2e/bench-reference.mjs --postgres URL --relay ws://HOST --plc http://HOST --handles http://HOST --port PORT
+//   node e2e/bench-reference.mjs --postgres URL --plc http://HOST --port PORT [--relay ws://HOST --handles http://HOST]
+//
+// Without a relay it serves what its tables are filled with by others.
 //
 // With `--posts FILE` it reads no relay; its tables are filled with the posts of the file, a line each of
 // {"uri", "cid", "json"}, as its own indexer would write them.
@@ -36,9 +38,10 @@ server.idResolver.handle.resolve = async (handle) => {
   const answer = await fetch(url)
   return answer.ok ? (await answer.json()).did : undefined
 }
-const firehose = new RepoSubscription({ service: args.relay, db, idResolver: server.idResolver })
+const reads = args.relay && !args.posts
+const firehose = reads ? new RepoSubscription({ service: args.relay, db, idResolver: server.idResolver }) : undefined
 if (args.posts) await fill(args.posts)
-else void firehose.start()
+void firehose?.start()
 
 /// Fills the tables that GetPostRecords reads.
 async function fill(file) {
@@ -76,7 +79,7 @@ async function fill(file) {
 
 const tick = setInterval(async () => {
   const { rows } = await sql`select count(*)::int as n from record`.execute(db.db)
-  process.stdout.write(`${JSON.stringify({ seq: firehose.getCursor() ?? 0, records: rows[0].n })}\n`)
+  process.stdout.write(`${JSON.stringify({ seq: firehose?.getCursor() ?? 0, records: rows[0].n })}\n`)
 }, 1000)
 
 process.stdin.resume()

@@ -144,7 +144,7 @@ fn what_to_try(plane: &Plane, network: &Network) -> String {
     let url = format!("http://{}", plane.listen);
     let option = if plane.listen.port() == 2585 { String::new() } else { format!(" --url {url}") };
     format!(
-        "\nReady.\n  gRPC for an AppView   {url}\n  admin and dashboard   http://{admin}/\n\nTry, in another terminal:\n  groundplane get{option} GetTimeline '{{\"actorDid\": \"{reader}\", \"limit\": 5}}'\n  groundplane get{option} GetThread '{{\"postUri\": \"{thread}\", \"above\": 0, \"below\": 6}}'\n  groundplane get{option} GetCountsForUsers '{{\"dids\": [\"{hub}\"]}}'\n  groundplane get{option} GetFollowers '{{\"actorDid\": \"{hub}\", \"limit\": 10}}'\n(groundplane is target/release/groundplane if you run from the repository. New events keep coming; Ctrl-C ends.)\n",
+        "\nReady.\n  gRPC for an AppView   {url}\n  admin and dashboard   http://{admin}/\n\nTry, in another terminal:\n  groundplane get{option} GetTimeline '{{\"actorDid\": \"{reader}\", \"limit\": 5}}'\n  groundplane get{option} GetThread '{{\"postUri\": \"{thread}\", \"above\": 0, \"below\": 6}}'\n  groundplane get{option} GetCountsForUsers '{{\"dids\": [\"{hub}\"]}}'\n  groundplane get{option} GetFollowers '{{\"actorDid\": \"{hub}\", \"limit\": 10}}'\n  groundplane get{option} SearchPosts '{{\"term\": \"\\\"our cat\\\" -ferry\", \"limit\": 5}}'\n  groundplane get{option} SearchActors '{{\"term\": \"otter\", \"limit\": 5}}'\n(groundplane is target/release/groundplane if you run from the repository. New events keep coming; Ctrl-C ends.)\n",
         admin = plane.admin,
         reader = picks.reader_did,
         thread = picks.long_thread_uri,

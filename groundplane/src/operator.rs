@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use gp_index::{Cx, actors, export, labels, records, suggestions, suggestions::Curated};
 use gp_ingest::Ingest;
+use gp_search::Search;
 use gp_serve::{Label, Lines, Operation, Operator, OperatorError, SuggestedEntity};
 use serde_json::{Map, Value, json};
 
@@ -13,6 +14,7 @@ pub(crate) struct Operations {
     pub(crate) cx: Cx,
     /// None in a process that does not read the network.
     pub(crate) ingest: Option<Ingest>,
+    pub(crate) search: Arc<Search>,
     /// What the settings say, for `/status`.
     pub(crate) roles: Vec<String>,
     pub(crate) store_name: String,
@@ -87,7 +89,7 @@ impl Operations {
         for part in ["graph", "timeline"] {
             status.insert(part.into(), json!({ "ready": true, "lag_seconds": 0 }));
         }
-        status.insert("search".into(), json!({ "ready": false, "lag_seconds": null }));
+        status.insert("search".into(), self.search.status());
         status.entry("pending").or_insert_with(|| 0.into());
         Value::Object(status)
     }

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use gp_index::{Cx, system_now_us, tables};
 use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
+use gp_search::Search;
 use gp_store::{Store, Writer, WriterConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,9 @@ use crate::{operator::Operations, settings::Settings, telemetry};
 
 /// Time given to the last reads and writes once serving has ended.
 const LAST_WORK_MAX: Duration = Duration::from_secs(2);
+
+/// Where in the data folder the index of words is.
+const SEARCH_FOLDER: &str = "search";
 
 /// Runs until it is told to stop.
 pub(crate) fn run(settings: Settings) -> Result<()> {
@@ -57,6 +61,7 @@ pub(crate) struct Plane {
     admin_listener: TcpListener,
     config: gp_serve::Config,
     operations: Arc<Operations>,
+    search: Arc<Search>,
     writer_thread: JoinHandle<()>,
 }
 
@@ -69,7 +74,15 @@ impl Plane {
         let store = open(&settings.data_dir, settings)?;
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
-        let cx = Cx { store, writer, identity: Arc::new(identity.clone()), now_us: system_now_us };
+        let folder = settings.data_dir.join(SEARCH_FOLDER);
+        let search = Search::start(&folder, store.clone(), writer.clone(), gp_search::Config::default()).await?;
+        let cx = Cx {
+            store,
+            writer,
+            identity: Arc::new(identity.clone()),
+            search: Arc::clone(&search) as _,
+            now_us: system_now_us,
+        };
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {
@@ -78,6 +91,7 @@ impl Plane {
         let operations = Arc::new(Operations {
             cx: cx.clone(),
             ingest: ingest.clone(),
+            search: Arc::clone(&search),
             roles: settings.roles.clone(),
             store_name: settings.store.clone(),
         });
@@ -99,13 +113,14 @@ impl Plane {
             admin_listener,
             config,
             operations,
+            search,
             writer_thread,
         })
     }
 
     /// Serves until told to stop, then ends everything in order: calls, network, writer.
     pub(crate) async fn serve(self, stop: CancellationToken) -> Result<()> {
-        let Self { cx, ingest, listener, admin_listener, config, operations, writer_thread, .. } = self;
+        let Self { cx, ingest, listener, admin_listener, config, operations, search, writer_thread, .. } = self;
         let served =
             gp_serve::serve(listener, Some(admin_listener), cx.clone(), Arc::clone(&operations) as _, config, stop);
         served.await.map_err(|e| anyhow::anyhow!("{e}"))?;
@@ -113,8 +128,9 @@ impl Plane {
         if let Some(ingest) = &ingest {
             ingest.shutdown().await;
         }
+        search.stop(LAST_WORK_MAX);
         // The writer ends when the last of those who could send to it is gone.
-        drop((ingest, operations, cx));
+        drop((ingest, operations, search, cx));
         let begun = Instant::now();
         while !writer_thread.is_finished() && begun.elapsed() < LAST_WORK_MAX {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -134,6 +150,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 fn open(dir: &Path, settings: &Settings) -> Result<Store> {
     let mut all: Vec<&'static gp_store::Table> = tables::ALL.to_vec();
     all.extend_from_slice(gp_ingest::TABLES);
+    all.extend_from_slice(gp_search::TABLES);
     let config = gp_store::Config {
         near_cache_bytes: settings.near_cache_mib << 20,
         block_cache_bytes: settings.block_cache_mib << 20,

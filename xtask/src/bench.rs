@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: our figures beside the reference's, on the same data in the same run.
 
 mod load;
+pub(crate) mod search;
 
 use std::{
     ffi::OsStr,
@@ -35,6 +36,8 @@ pub enum Bench {
     Ingest(Args),
     /// Calls a second and latency of GetPostRecords with 1, 50 and 20,000 keys, ours and the reference's.
     GetPostRecords(Args),
+    /// Latency of post search and typeahead over a million posts, size and rate of the index, and the reference's.
+    Search(search::Args),
 }
 
 /// What a bench can be told.
@@ -64,6 +67,7 @@ pub fn run(bench: Bench) -> Result<()> {
         match bench {
             Bench::Ingest(args) => ingest(&args).await.map(drop),
             Bench::GetPostRecords(args) => get_post_records(&args).await,
+            Bench::Search(args) => search::run(&args).await.map(drop),
         }
     })
 }

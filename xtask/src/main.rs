@@ -28,7 +28,7 @@ struct Cli {
 enum Task {
     /// Install what the tests need, and run every test. Ends with "N passed, N failed".
     Test {
-        /// Only the parts whose name contains this: tidy, unit, e2e.
+        /// Only the parts whose name contains this: tidy, unit, search, e2e.
         filter: Option<String>,
     },
     /// The real AppView, PDS, PLC directory and bsync around the data plane.

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("store", &[]),
     ("index", &["atproto", "proto", "store"]),
+    ("search", &["index", "proto", "store", "atproto"]),
     ("serve", &["index", "proto", "store", "atproto"]),
     ("ingest", &["index", "store", "atproto", "proto"]),
     ("synth", &["atproto"]),
@@ -51,6 +52,8 @@ const BANS: &[Ban] = &[
             "crates/store/src/store.rs",
             "crates/ingest/",
             "crates/serve/src/metrics/",
+            // Reads its own files.
+            "crates/search/src/page.rs",
             "groundplane/",
         ],
     },

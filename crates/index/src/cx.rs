@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use gp_store::{Store, Writer};
 
-use crate::Result;
+use crate::{Result, search::SearchSource};
 
 /// What a resolver says about a DID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Cx {
     pub writer: Writer,
     /// Identities over the network.
     pub identity: Arc<dyn IdentitySource>,
+    /// The index of words.
+    pub search: Arc<dyn SearchSource>,
     /// The clock, in microseconds since 1970, so that tests can turn it.
     pub now_us: fn() -> i64,
 }

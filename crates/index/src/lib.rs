@@ -43,6 +43,7 @@ pub mod relationships;
 pub mod repos;
 pub mod reposts;
 pub mod rows;
+pub mod search;
 pub mod sitemap;
 pub mod sitestandard;
 pub mod subscriptions;

@@ -223,7 +223,8 @@ pub(crate) fn served_cid(served: &Bytes) -> Result<String> {
     Ok(decode_served(served.clone())?.record.cid)
 }
 
-pub(crate) fn decode_served(mut bytes: Bytes) -> Result<Served> {
+/// Reads a served row.
+pub fn decode_served(mut bytes: Bytes) -> Result<Served> {
     let corrupt = Error::Corrupt { table: RECORD.name, what: "block" };
     if bytes.len() < 2 {
         return Err(corrupt);

@@ -19,6 +19,7 @@ use crate::{
     Cx, Error, IdentitySource, Resolution, Result, actors,
     apply::{Action, Applied, Op, apply_op},
     placed::uri_of,
+    search::NoSearch,
     tables,
 };
 
@@ -66,7 +67,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let store = Store::mem(tables::ALL);
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-        let cx = Cx { store, writer, identity: Arc::new(Nobody), now_us: || NOW_US };
+        let cx = Cx { store, writer, identity: Arc::new(Nobody), search: Arc::new(NoSearch), now_us: || NOW_US };
         Self { cx, commits: AtomicU64::new(1) }
     }
 

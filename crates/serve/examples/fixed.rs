@@ -7,7 +7,7 @@
 use std::{collections::HashMap, error::Error, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use gp_index::{Cx, IdentitySource, Resolution, system_now_us};
+use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us};
 use gp_proto::{GetPostRecordsResponse, PostRecordMeta, Record, Timestamp};
 use gp_serve::{Config, NoOperator, Rpcs, Server};
 use gp_store::{Store, Writer, WriterConfig};
@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
-    let cx = Cx { store, writer, identity: Arc::new(NoIdentities), now_us: system_now_us };
+    let cx = Cx { store, writer, identity: Arc::new(NoIdentities), search: Arc::new(NoSearch), now_us: system_now_us };
 
     let shutdown = CancellationToken::new();
     tokio::spawn({

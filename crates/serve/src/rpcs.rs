@@ -211,15 +211,15 @@ rpcs! {
     GetStarterPackCounts => Count, keys: |it| each(&it.refs), slices: refs, run: packs::get_starter_pack_counts;
 
     // Search.
-    SearchActors => Search, keys: |it| page(it.limit), run: -;
-    SearchPosts => Search, keys: |it| page(it.limit), run: -;
-    SearchStarterPacks => Search, keys: |it| page(it.limit), run: -;
-    SearchFeedGenerators => Search, keys: |it| page(it.limit), run: -;
-    SearchPostsV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: -;
-    SearchActorsV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: -;
-    SearchActorsTypeahead => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: -;
-    SearchFeedGeneratorsV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: -;
-    SearchStarterPacksV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: -;
+    SearchActors => Search, keys: |it| page(it.limit), run: search::search_actors;
+    SearchPosts => Search, keys: |it| page(it.limit), run: search::search_posts;
+    SearchStarterPacks => Search, keys: |it| page(it.limit), run: search::search_starter_packs;
+    SearchFeedGenerators => Search, keys: |it| page(it.limit), run: search::search_feed_generators;
+    SearchPostsV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: search::search_posts_v2;
+    SearchActorsV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: search::search_actors_v2;
+    SearchActorsTypeahead => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: search::search_actors_typeahead;
+    SearchFeedGeneratorsV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: search::search_feed_generators_v2;
+    SearchStarterPacksV2 => Search, keys: |it| page(it.params.as_ref().map_or(0, |it| it.limit)), run: search::search_starter_packs_v2;
 
     // Suggestions.
     GetFollowSuggestions => Scan, keys: |it| page(it.limit), run: suggestions::get_follow_suggestions;

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Batch, Cache, Change, Error, Key, Page, Result, Scan, Table,
+    Batch, Cache, Change, Error, Key, Page, Result, Scan, Table, View,
     cache::{Near, Ticket},
     engine::{
         Local,
@@ -75,10 +75,15 @@ struct Inner {
     reads_total: AtomicU64,
     applied_total: AtomicU64,
     observers: RwLock<Vec<Observer>>,
+    companions: RwLock<Vec<Companion>>,
 }
 
 /// Told of every applied batch, in order, on the writer's thread. Must be quick and must not call the store.
 type Observer = Box<dyn Fn(&Batch) + Send + Sync>;
+
+/// Looks at what a group of jobs changed, before it is applied, and says what else must be applied with it. Runs on the
+/// writer's thread: must be quick, may read through the view, and cannot fail a group.
+type Companion = Box<dyn Fn(&View<'_>) -> Vec<Change> + Send + Sync>;
 
 /// What the store can say about itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,6 +154,7 @@ impl Store {
                 reads_total: AtomicU64::new(0),
                 applied_total: AtomicU64::new(0),
                 observers: RwLock::new(Vec::new()),
+                companions: RwLock::new(Vec::new()),
             }),
         }
     }
@@ -288,6 +294,21 @@ impl Store {
     /// Adds an observer of every applied batch. It runs on the writer's thread: it must be quick.
     pub fn observe(&self, observer: impl Fn(&Batch) + Send + Sync + 'static) {
         self.inner.observers.write().push(Box::new(observer));
+    }
+
+    /// Adds a companion of every group that the writer applies: what it answers is applied in the same batch, so that it
+    /// stands exactly when the changes stand. It runs on the writer's thread: it must be quick.
+    pub fn accompany(&self, companion: impl Fn(&View<'_>) -> Vec<Change> + Send + Sync + 'static) {
+        self.inner.companions.write().push(Box::new(companion));
+    }
+
+    /// Lets every companion add to the changes of a group.
+    pub(crate) fn complete(&self, view: &mut View<'_>) {
+        for companion in self.inner.companions.read().iter() {
+            for change in companion(view) {
+                view.add(change);
+            }
+        }
     }
 
     /// The engine, for the writer, for tools that read everything, and for tests.

@@ -34,9 +34,14 @@ impl<'a> View<'a> {
 
     /// The value at a key.
     pub fn get(&self, key: &Key) -> Result<Option<Bytes>> {
-        if let Some(value) = self.changes.get(key) {
-            return Ok(value.clone());
+        match self.changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.stored(key),
         }
+    }
+
+    /// The value at a key as it stands in the store, whatever is changed on top.
+    pub fn stored(&self, key: &Key) -> Result<Option<Bytes>> {
         let Some(recent) = self.recent else { return self.engine.get_one(key) };
         let generation = match recent.lock().get(key) {
             Ok(value) => return Ok(Some(value)),
@@ -96,6 +101,16 @@ impl<'a> View<'a> {
     /// Removes a row.
     pub fn delete(&mut self, key: Key) {
         self.set(key, None);
+    }
+
+    /// Every change on top, in the order of keys: the new value, or nothing for a row that goes.
+    pub fn changes(&self) -> impl Iterator<Item = (&Key, Option<&Bytes>)> {
+        self.changes.iter().map(|(key, value)| (key, value.as_ref()))
+    }
+
+    /// Adds a change that belongs to no job.
+    pub(crate) fn add(&mut self, change: Change) {
+        self.set(change.key, change.value);
     }
 
     fn set(&mut self, key: Key, value: Option<Bytes>) {

@@ -360,6 +360,9 @@ impl Loop<'_> {
                 && view.bytes() < config.bytes_per_group_max;
             next = if room { inbox.try_recv().ok() } else { None };
         }
+        if !view.is_empty() {
+            self.store.complete(&mut view);
+        }
         let batch = view.into_batch();
         self.state.run_us.fetch_add(micros(began.elapsed()), Ordering::Relaxed);
         let applied = self.apply(&batch, inbox);

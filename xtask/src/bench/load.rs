@@ -138,12 +138,37 @@ async fn call(client: &Client, url: &str, frame: Bytes) -> Result<Bytes> {
 }
 
 fn framed(request: &impl Message) -> Bytes {
-    let mut frame = Vec::with_capacity(request.encoded_len() + 5);
+    frame(request.encode_to_vec())
+}
+
+/// A message as gRPC sends it.
+pub fn frame(message: Vec<u8>) -> Bytes {
+    let mut frame = Vec::with_capacity(message.len() + 5);
     frame.push(0);
-    frame.extend_from_slice(&u32::try_from(request.encoded_len()).unwrap_or(u32::MAX).to_be_bytes());
-    // Encoding into a growing buffer does not fail.
-    let _ = request.encode(&mut frame);
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    frame.extend_from_slice(&message);
     frame.into()
+}
+
+/// Somebody who calls one method, one call at a time.
+pub struct Caller {
+    client: Client,
+    url: String,
+}
+
+impl Caller {
+    /// Calls `method` at `host`.
+    pub fn new(host: &str, http2: bool, method: &str) -> Self {
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .http2_only(http2)
+            .build_http::<Full<Bytes>>();
+        Self { client, url: format!("http://{host}/bsky.Service/{method}") }
+    }
+
+    /// One call; an error unless it was answered well.
+    pub async fn call(&self, request: Bytes) -> Result<()> {
+        call(&self.client, &self.url, request).await
+    }
 }
 
 /// One GET over HTTP/1.1.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use gp_index::{Cx, IdentitySource, Resolution, system_now_us};
+use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us};
 use gp_serve::{Config, NoOperator, Operator, Rpcs, Server};
 use gp_store::{Store, Writer, WriterConfig};
 use http::{HeaderMap, Method, Request, Response, Version};
@@ -43,7 +43,7 @@ impl IdentitySource for NoIdentities {
 pub fn cx() -> Cx {
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-    Cx { store, writer, identity: Arc::new(NoIdentities), now_us: system_now_us }
+    Cx { store, writer, identity: Arc::new(NoIdentities), search: Arc::new(NoSearch), now_us: system_now_us }
 }
 
 pub struct Rig {

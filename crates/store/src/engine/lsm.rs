@@ -351,11 +351,16 @@ impl Local for Lsm {
     }
 
     fn each(&self, table_id: u8, visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
+        self.each_from(table_id, &[], visit)
+    }
+
+    fn each_from(&self, table_id: u8, after: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
+        let from = if after.is_empty() { Bound::Included(vec![table_id]) } else { Bound::Excluded(after.to_vec()) };
         let end = match table_id.checked_add(1) {
             Some(next) => Bound::Excluded(vec![next]),
             None => Bound::Unbounded,
         };
-        let range = self.now.read().range(&self.rows, (Bound::Included(vec![table_id]), end));
+        let range = self.now.read().range(&self.rows, (from, end));
         for guard in range {
             let (key, value) = guard.into_inner().map_err(engine)?;
             if !visit(&key, &value.into()) {

@@ -1,6 +1,6 @@
 //! The engine of tests: an ordered map. It keeps every promise but the one to outlive the process.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -70,10 +70,14 @@ impl Local for Mem {
     }
 
     fn each(&self, table_id: u8, visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
+        self.each_from(table_id, &[], visit)
+    }
+
+    fn each_from(&self, table_id: u8, after: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
         let rows = self.rows.read();
-        for (k, v) in
-            rows.range::<[u8], _>((std::ops::Bound::Included([table_id].as_slice()), std::ops::Bound::Unbounded))
-        {
+        let first = [table_id];
+        let from = if after.is_empty() { Bound::Included(first.as_slice()) } else { Bound::Excluded(after) };
+        for (k, v) in rows.range::<[u8], _>((from, Bound::Unbounded)) {
             if k[0] != table_id || !visit(k, v) {
                 break;
             }

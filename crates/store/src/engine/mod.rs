@@ -33,7 +33,12 @@ pub trait Local: Send + Sync {
     /// Bytes on disk, or in memory for an engine without one.
     fn bytes_used(&self) -> u64;
     /// All keys of a table in order, for copies, audits and comparisons. Calls back with each row until it says stop.
+    /// The callback must not call the engine.
     fn each(&self, table_id: u8, visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()>;
+    /// The same, from the first key after `after`: a whole key, the number of its table included.
+    fn each_from(&self, table_id: u8, after: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
+        self.each(table_id, &mut |key, value| key <= after || visit(key, value))
+    }
     /// What the engine can say about itself.
     fn vitals(&self) -> Vitals {
         Vitals { bytes_used: self.bytes_used(), ..Vitals::default() }

@@ -1,0 +1,6 @@
+//! Search over real rows: written on the way that live events take, found through the calls.
+
+mod durable;
+mod found;
+mod paging;
+mod rig;
