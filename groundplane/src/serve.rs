@@ -69,7 +69,13 @@ impl Plane {
         let store = open(&settings.data_dir, settings)?;
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
-        let cx = Cx { store, writer, identity: Arc::new(identity.clone()), now_us: system_now_us };
+        let cx = Cx {
+            store,
+            writer,
+            identity: Arc::new(identity.clone()),
+            sitemap_url: settings.sitemap_url.as_str().into(),
+            now_us: system_now_us,
+        };
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {

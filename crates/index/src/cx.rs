@@ -34,6 +34,8 @@ pub struct Cx {
     pub writer: Writer,
     /// Identities over the network.
     pub identity: Arc<dyn IdentitySource>,
+    /// Where profiles are shown to people, without a slash at its end: sitemaps name pages below it.
+    pub sitemap_url: Arc<str>,
     /// The clock, in microseconds since 1970, so that tests can turn it.
     pub now_us: fn() -> i64,
 }

@@ -66,7 +66,13 @@ impl World {
     pub(crate) fn new() -> Self {
         let store = Store::mem(tables::ALL);
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-        let cx = Cx { store, writer, identity: Arc::new(Nobody), now_us: || NOW_US };
+        let cx = Cx {
+            store,
+            writer,
+            identity: Arc::new(Nobody),
+            sitemap_url: "https://plane.test".into(),
+            now_us: || NOW_US,
+        };
         Self { cx, commits: AtomicU64::new(1) }
     }
 

@@ -136,7 +136,13 @@ impl Plane {
         let (store, alive) = disk.mount();
         let (writer, thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let identity = Identity::new(identity).unwrap();
-        let cx = Cx { store, writer, identity: Arc::new(identity.clone()), now_us: gp_index::system_now_us };
+        let cx = Cx {
+            store,
+            writer,
+            identity: Arc::new(identity.clone()),
+            sitemap_url: "https://plane.test".into(),
+            now_us: gp_index::system_now_us,
+        };
         let ingest = Ingest::start(cx.clone(), identity, config).await.unwrap();
         Self { cx, ingest, disk, alive, writer: Some(thread) }
     }
