@@ -138,3 +138,7 @@ pub async fn get_bookmarks_by_actor_and_subjects(
     }
     Ok(proto::GetBookmarksByActorAndSubjectsResponse { bookmarks })
 }
+
+#[cfg(test)]
+#[path = "bookmarks_tests.rs"]
+mod tests;

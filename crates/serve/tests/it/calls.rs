@@ -10,6 +10,7 @@ use gp_proto::{
 };
 use gp_serve::{Code, Config, NoOperator, Rpcs};
 use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 
 /// Answers with a record for each URI, which holds the URI.
 fn echo() -> Rpcs {
@@ -121,6 +122,39 @@ async fn every_call_that_is_offered_answers_over_an_empty_store() {
         assert!(fine.contains(&code), "{} answers {code}", rpc.name);
     }
     assert!(offered >= 108, "{offered}");
+}
+
+/// A token that no call gave is the caller's mistake, and the answer says where. Search is not offered yet;
+/// suggestions of accounts pass over what is no number, and those of entities have one page.
+#[tokio::test]
+async fn a_token_that_no_call_gave_is_refused_and_named() {
+    const WITHOUT_TOKENS: [&str; 2] = ["GetFollowSuggestions", "GetSuggestedEntities"];
+    let pool = DescriptorPool::decode(gp_proto::DESCRIPTOR).unwrap();
+    let rpcs = Rpcs::contract();
+    let rig = Rig::start(Rpcs::contract()).await;
+    let mut client = rig.h2().await;
+    let mut refused = 0;
+    for method in pool.get_service_by_name(gp_proto::SERVICE).unwrap().methods() {
+        let (name, input) = (method.name(), method.input());
+        let paged = input.get_field_by_name("cursor").is_some();
+        if !paged || !rpcs.get(name).unwrap().built || WITHOUT_TOKENS.contains(&name) {
+            continue;
+        }
+        let mut ask = DynamicMessage::new(input.clone());
+        ask.set_field_by_name("cursor", Value::String("no token".into()));
+        ask.set_field_by_name("limit", Value::I32(5));
+        if let Some(Kind::Message(subject)) = input.get_field_by_name("subject").map(|field| field.kind()) {
+            let mut about = DynamicMessage::new(subject);
+            about.set_field_by_name("uri", Value::String("at://did:plc:x/app.bsky.feed.post/1".into()));
+            ask.set_field_by_name("subject", Value::Message(about));
+        }
+        let reply = client.raw(name, &[], framed(&ask)).await;
+        assert_eq!(reply.code(), Code::InvalidArgument as u32, "{name}");
+        let message = reply.status("grpc-message").unwrap();
+        assert!(message.starts_with("cursor: "), "{name}: {message}");
+        refused += 1;
+    }
+    assert!(refused >= 24, "{refused}");
 }
 
 #[tokio::test]
