@@ -10,6 +10,16 @@ export default async function suggestions(t) {
   const post = await ben.post('trending')
   await t.settle()
 
+  // Nothing was put forward yet: the graph decides.
+  await t.walk(cyd, 'app.bsky.actor.getSuggestions', { limit: 100 }, 'actors', 'whom others follow, each once', (all) => {
+    const dids = all.map((each) => each.did)
+    ok(dids.includes(ben.did) && !dids.includes(cyd.did))
+    equal(new Set(dids).size, dids.length)
+  }, { referenceBug: 'without a list it suggests nobody' })
+  await t.walk(ann, 'app.bsky.actor.getSuggestions', { limit: 100 }, 'actors', 'but nobody whom one follows', (all) => {
+    ok(all.every((each) => each.did !== ben.did && each.did !== ann.did))
+  })
+
   await t.plane.suggest({ follows: [ben.did, cyd.did, dan.did, 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'] })
   await t.see(null, 'app.bsky.actor.getSuggestions', { limit: 10 }, 'whom the operator suggests', (it) => {
     deepEqual(it.actors.map((each) => each.did).slice(0, 2).sort(), [ben.did, cyd.did].sort())
@@ -95,6 +105,14 @@ export default async function suggestions(t) {
     // fetch undoes the compression by itself.
     ok((await answer.text()).includes('<sitemapindex'))
   })
+  await t.check('/external/sitemap', 'the latest page of the sitemap lists who has just come', async () => {
+    const site = `${t.parts.appview.url}/external/sitemap`
+    const index = await (await fetch(`${site}/users.xml.gz`)).text()
+    const pages = [...index.matchAll(/<loc>https:\/\/bsky\.app\/sitemap\/users\/([^<]+)<\/loc>/g)].map((it) => it[1])
+    const answer = await fetch(`${site}/users/${pages.at(-1)}`)
+    equal(answer.status, 200)
+    ok((await answer.text()).includes(`<loc>https://bsky.app/profile/${ann.handle}</loc>`))
+  }, { referenceBug: 'its sitemap is made up' })
   await t.check('/external/sitemap', 'a page of the sitemap that is not there', async () => {
     const answer = await fetch(`${t.parts.appview.url}/external/sitemap/users/1999-01-01/1.xml.gz`)
     equal(answer.status, 404)

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     serve::{Plane, install_tls, stop_on_signals},
-    settings::{DemoSettings, Settings},
+    settings::{DemoSettings, SITEMAP_URL, Settings},
     telemetry,
 };
 
@@ -96,6 +96,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         bsync_http_version: "1.1".into(),
         labeler_url: vec![network.labeler_url()],
         store: "embedded".into(),
+        sitemap_url: SITEMAP_URL.into(),
         memcached: None,
         admin_token: None,
         auth_token: Vec::new(),

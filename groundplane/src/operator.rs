@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gp_index::{Cx, actors, export, labels, records, suggestions, suggestions::Curated};
 use gp_ingest::Ingest;
 use gp_search::Search;
-use gp_serve::{Label, Lines, Operation, Operator, OperatorError, SuggestedEntity};
+use gp_serve::{Label, Lines, Operation, Operator, OperatorError, SuggestedEntity, SuggestedList};
 use serde_json::{Map, Value, json};
 
 /// Carries out what the admin port asks.
@@ -181,6 +181,18 @@ impl Operator for Operations {
         self.written(move |view| {
             suggestions::set_list(view, Curated::Entities, &entities);
             Ok(json!({ "entries": entities.len() }))
+        })
+    }
+
+    fn suggested_forget(&self, list: SuggestedList) -> Operation<'_> {
+        let list = match list {
+            SuggestedList::Follows => Curated::Follows,
+            SuggestedList::Feeds => Curated::Feeds,
+            SuggestedList::Entities => Curated::Entities,
+        };
+        self.written(move |view| {
+            suggestions::forget_list(view, list);
+            Ok(json!({ "forgotten": true }))
         })
     }
 

@@ -81,6 +81,7 @@ impl Plane {
             writer,
             identity: Arc::new(identity.clone()),
             search: Arc::clone(&search) as _,
+            sitemap_url: settings.sitemap_url.as_str().into(),
             now_us: system_now_us,
         };
         let ingest = if with_ingest && settings.has_role("ingest") {

@@ -6,6 +6,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+/// Where profiles are shown if the operator does not say.
+pub(crate) const SITEMAP_URL: &str = "https://bsky.app";
+
 /// An open data plane for the Bluesky AppView.
 #[derive(Debug, Parser)]
 #[command(name = "groundplane", version, disable_help_subcommand = true)]
@@ -77,6 +80,9 @@ pub(crate) struct Settings {
     /// Where rows are kept: embedded.
     #[arg(long, env = "GROUNDPLANE_STORE", default_value = "embedded")]
     pub(crate) store: String,
+    /// Site on which profiles are shown to people: sitemaps name <url>/profile/<handle>.
+    #[arg(long, env = "GROUNDPLANE_SITEMAP_URL", default_value = SITEMAP_URL)]
+    pub(crate) sitemap_url: String,
     /// memcached nodes as host:port,host:port.
     #[arg(long, env = "GROUNDPLANE_MEMCACHED")]
     pub(crate) memcached: Option<String>,
@@ -213,8 +219,13 @@ impl Settings {
         if self.memcached.is_some() {
             return wrong("--memcached is not offered by this version: leave it out".into());
         }
+        self.sitemap_url = match self.sitemap_url.trim().trim_end_matches('/') {
+            "" => SITEMAP_URL.to_owned(),
+            url => url.to_owned(),
+        };
         for url in [
             Some(&self.plc_url),
+            Some(&self.sitemap_url),
             self.did_resolver_url.as_ref(),
             self.handle_resolver_url.as_ref(),
             self.bsync_url.as_ref(),

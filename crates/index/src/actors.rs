@@ -3,22 +3,25 @@
 use std::collections::{HashMap, HashSet};
 
 use gp_proto as proto;
-use gp_store::{Key, Scan, Store, View};
+use gp_store::{Key, KeyBuilder, Scan, Store, View};
 
 use crate::{
     Cx, Error, Result,
     apply::{Action, Applied, Op, apply_op},
     atom,
     atom::Parts,
+    bookmarks,
     counts::{Head, OnCount},
-    moderation,
+    moderation, newcomers,
     placed::uri_of,
     private,
     profiles::{self, Subscriptions},
     records::{self, Flags},
+    relationships::{Ask, standing},
     repos::{self, RepoStatus},
-    tables::{self, ACTOR, HANDLE, NOTIFICATION, POST, PRIVATE, RECORD},
-    verifications::Words,
+    sitestandard, subscriptions,
+    tables::{self, ACTOR, HANDLE, META, NOTIFICATION, POST, PRIVATE, RECORD},
+    verifications::{self, Words},
 };
 
 /// What is known of an account. Fields are added, never renumbered.
@@ -92,6 +95,7 @@ pub fn touch(view: &mut View<'_>, did: &str, time_us: i64) -> Result<bool> {
     row.exists = true;
     row.first_seen_at_us = time_us;
     put(view, did, &row);
+    newcomers::arrive(view, did, time_us)?;
     Ok(true)
 }
 
@@ -153,6 +157,21 @@ pub fn handle_key(handle: &str) -> Key {
     Key::of(&HANDLE).atom(&atom::did(handle)).key()
 }
 
+/// Which of some accounts exist and are not hidden, neither by their hosts nor by this service, in the order asked.
+pub(crate) async fn active(cx: &Cx, dids: &[&str]) -> Result<Vec<bool>> {
+    let keys: Vec<Key> = dids.iter().flat_map(|did| [key(did), moderation::key_of_subject(did)]).collect();
+    let found = cx.store.get(&keys).await?;
+    let mut active = Vec::with_capacity(dids.len());
+    for found in found.chunks_exact(2) {
+        let row = found[0].as_deref().map(read).transpose()?;
+        active.push(
+            row.is_some_and(|row| row.exists && row.upstream_status.is_empty())
+                && found[1].as_ref().is_none_or(|takedown| moderation::reference(takedown).is_empty()),
+        );
+    }
+    Ok(active)
+}
+
 /// Handle and time of its last check, for the schedule of checks. Nothing for an account never seen.
 pub async fn handle_state(store: &Store, did: &str) -> Result<Option<(Option<String>, i64)>> {
     let Some(stored) = store.get_one(&key(did)).await? else { return Ok(None) };
@@ -160,11 +179,22 @@ pub async fn handle_state(store: &Store, did: &str) -> Result<Option<(Option<Str
     Ok(row.exists.then(|| ((!row.handle.is_empty()).then_some(row.handle), row.handle_checked_at_us)))
 }
 
+/// The list of the accounts whose verifications the operator trusts.
+fn trusted_verifiers() -> KeyBuilder {
+    Key::of(&META).atom(&atom::did("trusted-verifiers")).cluster()
+}
+
 /// Sets or clears the operator's trust in an account's verifications, whether it has been seen or not.
 pub fn set_trusted_verifier(view: &mut View<'_>, did: &str, trusted: bool) -> Result<()> {
     let mut row = row(view, did)?.unwrap_or_default();
     row.trusted_verifier = trusted;
     put(view, did, &row);
+    let place = trusted_verifiers().atom(&atom::did(did)).key();
+    if trusted {
+        view.put(place, "");
+    } else {
+        view.delete(place);
+    }
     Ok(())
 }
 
@@ -179,6 +209,7 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
         let (collection, rkey) = (parts.nsid()?, parts.rkey()?);
         let op = Op { action: Action::Delete, collection: &collection, rkey: &rkey, cid: None, record: None };
         apply_op(view, did, "", &op, 0, &mut applied)?;
+        sitestandard::forget_versions(view, &uri_of(did, &collection, &rkey))?;
     }
     if page.more || page.rows.len() >= rows_max {
         return Ok(false);
@@ -187,7 +218,14 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
     for table in [&NOTIFICATION, &PRIVATE, &POST] {
         let page = view.scan(&Scan::of(Key::of(table).atom(&atom::did(did)).partition()).limit(rows_max))?;
         for row in &page.rows {
-            view.delete(row.key.clone());
+            // What is counted or kept with others as well goes from there too.
+            match row.clustering().first() {
+                Some(&tables::private::BOOKMARK) if *table == PRIVATE => bookmarks::forget(view, did, &row.value)?,
+                Some(&tables::private::SUBSCRIPTION) if *table == PRIVATE => {
+                    subscriptions::forget(view, did, &row.value)?;
+                }
+                _ => view.delete(row.key.clone()),
+            }
         }
         if page.more {
             return Ok(false);
@@ -197,6 +235,9 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
         let place = handle_key(&row.handle);
         if !row.handle.is_empty() && view.get(&place)?.is_some_and(|holder| holder == did.as_bytes()) {
             view.delete(place);
+        }
+        if row.exists {
+            newcomers::leave(view, did, row.first_seen_at_us)?;
         }
         view.delete(key(did));
     }
@@ -208,8 +249,12 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
     Ok(true)
 }
 
-/// Most trusted issuers' words shown for one account.
-const VERIFICATIONS_SHOWN_MAX: usize = 200;
+/// Verifications of one account that are read one by one. Anybody can issue any number of them; an account that has
+/// more is asked about from the side of the trusted issuers instead.
+const VERIFICATIONS_READ_MAX: usize = 200;
+
+/// Trusted issuers that are asked for the verification of such an account.
+const TRUSTED_MAX: usize = 1_000;
 
 const PROFILE: &str = "app.bsky.actor.profile";
 const STATUS: &str = "app.bsky.actor.status";
@@ -245,7 +290,7 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
     let found = cx.store.get(&keys).await?;
     let with_age: HashSet<&str> = req.return_age_assurance_for_dids.iter().map(String::as_str).collect();
     let mut infos = Vec::with_capacity(dids.len());
-    let mut verified = Vec::new();
+    let (mut verified, mut crowded) = (Vec::new(), Vec::new());
     // Records that carry a takedown or tags need one more look: whose, which, and where the answer goes.
     let mut extra: Vec<(usize, &str, String)> = Vec::new();
     for (place, (did, got)) in dids.iter().zip(found.chunks_exact(KEYS_PER_ACTOR)).enumerate() {
@@ -274,8 +319,10 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
             }
             info.priority_notifications =
                 got[3].as_deref().map(private::read_state).transpose()?.unwrap_or_default().priority;
-            if Head::read(got[4].as_ref()).get(OnCount::Verifications as u8) > 0 {
-                verified.push(place);
+            match Head::read(got[4].as_ref()).get(OnCount::Verifications as u8) {
+                0 => {}
+                n if n <= VERIFICATIONS_READ_MAX as u64 => verified.push(place),
+                _ => crowded.push(place),
             }
             for (served, collection) in [(&profile, PROFILE), (&status, STATUS), (&germ, GERM)] {
                 if served.as_ref().is_some_and(|s| s.flags.has(Flags::TAKEN_DOWN | Flags::TAGGED)) {
@@ -302,7 +349,9 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
         infos.push(info);
     }
     add_moderation(cx, &extra, &mut infos).await?;
-    add_verifications(cx, &verified, &dids, &mut infos).await?;
+    let mut words = words_of_all(cx, &verified, &dids).await?;
+    words.extend(words_of_trusted(cx, &crowded, &dids).await?);
+    add_verifications(cx, words, &mut infos).await?;
     Ok(proto::GetActorsResponse { actors: req.dids.iter().map(|did| infos[place_of[did.as_str()]].clone()).collect() })
 }
 
@@ -355,13 +404,16 @@ async fn add_moderation(cx: &Cx, extra: &[(usize, &str, String)], infos: &mut [p
     Ok(())
 }
 
-/// Adds the words of trusted issuers, oldest first: their order is visible to clients.
-async fn add_verifications(cx: &Cx, places: &[usize], dids: &[&str], infos: &mut [proto::ActorInfo]) -> Result<()> {
+/// What an issuer said of the account at a place.
+type Said = (usize, String, proto::VerificationMeta);
+
+/// What anybody says of some accounts, oldest first.
+async fn words_of_all(cx: &Cx, places: &[usize], dids: &[&str]) -> Result<Vec<Said>> {
     let scans = places
         .iter()
-        .map(|place| tables::scan_on(dids[*place], tables::on::VERIFICATION).reverse().limit(VERIFICATIONS_SHOWN_MAX));
+        .map(|place| tables::scan_on(dids[*place], tables::on::VERIFICATION).reverse().limit(VERIFICATIONS_READ_MAX));
     let pages = cx.store.scan_many(scans.collect()).await?;
-    let mut words: Vec<(usize, String, proto::VerificationMeta)> = Vec::new();
+    let mut words = Vec::new();
     for (place, page) in places.iter().zip(pages) {
         for row in page.rows {
             let mut parts = Parts::of(tables::ON.name, &row.clustering()[1..]);
@@ -379,6 +431,44 @@ async fn add_verifications(cx: &Cx, places: &[usize], dids: &[&str], infos: &mut
             words.push((*place, issuer, meta));
         }
     }
+    Ok(words)
+}
+
+/// What trusted issuers say of some accounts, oldest first.
+async fn words_of_trusted(cx: &Cx, places: &[usize], dids: &[&str]) -> Result<Vec<Said>> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let page = cx.store.scan(Scan::of(trusted_verifiers().partition()).limit(TRUSTED_MAX)).await?;
+    let issuer = |row: &gp_store::Row| Parts::of(META.name, row.clustering()).did();
+    let issuers = page.rows.iter().map(issuer).collect::<Result<Vec<String>>>()?;
+    let subjects: Vec<_> = places.iter().map(|place| atom::did(dids[*place])).collect();
+    let mut asks = Vec::with_capacity(subjects.len() * issuers.len());
+    for subject in &subjects {
+        asks.extend(issuers.iter().map(|did| Ask { shape: &verifications::SHAPE, did, subject }));
+    }
+    let uris = standing(cx, &asks).await?;
+    let mut words = Vec::new();
+    for (i, served) in records::look_up(cx, &uris, verifications::SHAPE.collection).await?.into_iter().enumerate() {
+        if served.record.cid.is_empty() {
+            continue;
+        }
+        let said = serde_json::from_slice::<serde_json::Value>(&served.record.record).unwrap_or_default();
+        let word = |name| said.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let meta = proto::VerificationMeta {
+            rkey: uris[i].rsplit('/').next().unwrap_or_default().to_owned(),
+            handle: word("handle"),
+            display_name: word("displayName"),
+            sorted_at: served.record.sorted_at,
+        };
+        words.push((places[i / issuers.len()], issuers[i % issuers.len()].clone(), meta));
+    }
+    words.sort_by_key(|(place, _, meta)| (*place, meta.sorted_at.as_ref().map(records::micros)));
+    Ok(words)
+}
+
+/// Adds what trusted issuers said. The order of an account's words is visible to clients and stays.
+async fn add_verifications(cx: &Cx, words: Vec<Said>, infos: &mut [proto::ActorInfo]) -> Result<()> {
     let keys: Vec<Key> = words.iter().map(|(_, issuer, _)| key(issuer)).collect();
     let issuers = cx.store.get(&keys).await?;
     for ((place, issuer, meta), row) in words.into_iter().zip(issuers) {
@@ -410,3 +500,7 @@ pub async fn get_dids_by_handles(
     }
     Ok(proto::GetDidsByHandlesResponse { dids })
 }
+
+#[cfg(test)]
+#[path = "actors_tests.rs"]
+mod tests;

@@ -75,6 +75,11 @@ pub(crate) fn remove(view: &mut View<'_>, actor: &str, key: &str) -> Result<()> 
     count(view, actor, &row.uri, -1)
 }
 
+/// Forgets a bookmark that was read.
+pub(crate) fn forget(view: &mut View<'_>, actor: &str, stored: &[u8]) -> Result<()> {
+    remove(view, actor, &read(stored)?.key)
+}
+
 /// A page token of lists that are ordered by record key: the key itself.
 pub(crate) fn key_cursor(cursor: &str) -> Result<Option<&str>> {
     match cursor {
@@ -133,3 +138,7 @@ pub async fn get_bookmarks_by_actor_and_subjects(
     }
     Ok(proto::GetBookmarksByActorAndSubjectsResponse { bookmarks })
 }
+
+#[cfg(test)]
+#[path = "bookmarks_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use gp_store::{Key, View};
 
-use crate::Result;
+use crate::{Result, popular};
 
 /// Cells of the head of a partition of `on`. The number is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,6 +171,7 @@ impl Deltas {
             for (cell, delta) in deltas {
                 after.add(cell, delta);
             }
+            popular::follow_counts(view, &key, &before, &after);
             match after.write() {
                 Some(bytes) => view.put(key, bytes),
                 None => view.delete(key),

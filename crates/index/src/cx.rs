@@ -36,6 +36,8 @@ pub struct Cx {
     pub identity: Arc<dyn IdentitySource>,
     /// The index of words.
     pub search: Arc<dyn SearchSource>,
+    /// Where profiles are shown to people, without a slash at its end: sitemaps name pages below it.
+    pub sitemap_url: Arc<str>,
     /// The clock, in microseconds since 1970, so that tests can turn it.
     pub now_us: fn() -> i64,
 }

@@ -128,3 +128,7 @@ pub async fn get_actor_drafts(cx: &Cx, req: proto::GetActorDraftsRequest) -> Res
     }
     Ok(proto::GetActorDraftsResponse { drafts, cursor })
 }
+
+#[cfg(test)]
+#[path = "drafts_tests.rs"]
+mod tests;

@@ -10,7 +10,6 @@ use crate::{
     atom::{Atom, Parts},
     counts::{ByCount, Head, OnCount},
     listing::{self, Walk},
-    moderation,
     placed::{Placed, did_of, uri_of},
     records::{self, Flags},
     relation::{self, Relation, Shape},
@@ -123,17 +122,10 @@ pub(crate) async fn effective_mod_lists(cx: &Cx, uris: &[String]) -> Result<Vec<
     }
     let facts = facts(cx, uris).await?;
     let owners: Vec<&str> = uris.iter().map(|uri| did_of(uri).unwrap_or_default()).collect();
-    let keys: Vec<Key> =
-        owners.iter().flat_map(|owner| [actors::key(owner), moderation::key_of_subject(owner)]).collect();
-    let found = cx.store.get(&keys).await?;
-    let mut effective = Vec::with_capacity(uris.len());
-    for (facts, owner) in facts.iter().zip(found.chunks_exact(2)) {
-        let actor = owner[0].as_ref().map(|row| actors::read(row)).transpose()?;
-        let active = actor.is_some_and(|actor| actor.exists && actor.upstream_status.is_empty())
-            && owner[1].as_ref().is_none_or(|takedown| moderation::reference(takedown).is_empty());
-        effective.push(active && facts.as_ref().is_some_and(|list| list.purpose == MOD_LIST && !list.taken_down));
-    }
-    Ok(effective)
+    let mod_list =
+        |list: &Option<Facts>| list.as_ref().is_some_and(|list| list.purpose == MOD_LIST && !list.taken_down);
+    let active = actors::active(cx, &owners).await?;
+    Ok(facts.iter().zip(active).map(|(list, active)| active && mod_list(list)).collect())
 }
 
 /// The lists of an account of all purposes, newest first.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gp_proto as proto;
 use gp_store::{Key, View};
 
-use crate::{Cx, Result, actors, atom, records, records::Flags, tables::TAKEDOWN};
+use crate::{Cx, Error, Result, actors, atom, records, records::Flags, tables::TAKEDOWN};
 
 /// Reference stored when a takedown names none.
 const DEFAULT_REFERENCE: &str = "TAKEDOWN";
@@ -25,7 +25,32 @@ pub fn key_of_subject(subject: &str) -> Key {
     Key::of(&TAKEDOWN).atom(&atom::uri(subject)).key()
 }
 
-/// The place of the takedown of a blob.
+/// Longest CID of a blob that is taken; the longest real ones have 110 characters.
+const CID_CHARS_MAX: usize = 256;
+
+fn an_account(did: &str) -> Result<()> {
+    if gp_atproto::did::is_valid(did) { Ok(()) } else { Err(Error::invalid("did", "is not a DID")) }
+}
+
+fn a_record(uri: &str) -> Result<()> {
+    if records::key_of(uri).is_some() {
+        Ok(())
+    } else {
+        Err(Error::invalid("record_uri", "is not the address of a record: at://<did>/<collection>/<rkey>"))
+    }
+}
+
+fn is_cid(cid: &str) -> bool {
+    (1..=CID_CHARS_MAX).contains(&cid.len())
+}
+
+/// The account and CID of a blob. Without a CID it would be the takedown of the whole account.
+fn a_blob(did: &str, cid: &str) -> Result<()> {
+    an_account(did)?;
+    if is_cid(cid) { Ok(()) } else { Err(Error::invalid("cid", "must have 1 to 256 characters")) }
+}
+
+/// The place of the takedown of a blob. Its CID must not be empty.
 pub fn key_of_blob(did: &str, cid: &str) -> Key {
     Key::of(&TAKEDOWN).atom(&atom::did(did)).cluster().atom(cid.as_bytes()).key()
 }
@@ -64,6 +89,9 @@ fn answer(stored: Option<&Bytes>) -> (bool, String) {
 
 /// Whether a blob of an account is taken down.
 pub async fn get_blob_takedown(cx: &Cx, req: proto::GetBlobTakedownRequest) -> Result<proto::GetBlobTakedownResponse> {
+    if !is_cid(&req.cid) {
+        return Ok(proto::GetBlobTakedownResponse::default());
+    }
     let stored = cx.store.get_one(&key_of_blob(&req.did, &req.cid)).await?;
     let (taken_down, takedown_ref) = answer(stored.as_ref());
     Ok(proto::GetBlobTakedownResponse { taken_down, takedown_ref })
@@ -95,6 +123,7 @@ fn seen(at: Option<&proto::Timestamp>) -> i64 {
 
 /// Takes an account down, seen before or not.
 pub async fn takedown_actor(cx: &Cx, req: proto::TakedownActorRequest) -> Result<proto::TakedownActorResponse> {
+    an_account(&req.did)?;
     cx.writer
         .run(move |view| set(view, key_of_subject(&req.did), None, Some(&req.r#ref), seen(req.seen.as_ref())))
         .await
@@ -103,6 +132,7 @@ pub async fn takedown_actor(cx: &Cx, req: proto::TakedownActorRequest) -> Result
 
 /// Undoes the takedown of an account.
 pub async fn untakedown_actor(cx: &Cx, req: proto::UntakedownActorRequest) -> Result<proto::UntakedownActorResponse> {
+    an_account(&req.did)?;
     cx.writer
         .run(move |view| set(view, key_of_subject(&req.did), None, None, seen(req.seen.as_ref())))
         .await
@@ -111,6 +141,7 @@ pub async fn untakedown_actor(cx: &Cx, req: proto::UntakedownActorRequest) -> Re
 
 /// Takes a record down, indexed or not.
 pub async fn takedown_record(cx: &Cx, req: proto::TakedownRecordRequest) -> Result<proto::TakedownRecordResponse> {
+    a_record(&req.record_uri)?;
     cx.writer
         .run(move |view| {
             set(view, key_of_subject(&req.record_uri), Some(&req.record_uri), Some(&req.r#ref), seen(req.seen.as_ref()))
@@ -124,6 +155,7 @@ pub async fn untakedown_record(
     cx: &Cx,
     req: proto::UntakedownRecordRequest,
 ) -> Result<proto::UntakedownRecordResponse> {
+    a_record(&req.record_uri)?;
     cx.writer
         .run(move |view| {
             set(view, key_of_subject(&req.record_uri), Some(&req.record_uri), None, seen(req.seen.as_ref()))
@@ -134,6 +166,7 @@ pub async fn untakedown_record(
 
 /// Takes a blob of an account down.
 pub async fn takedown_blob(cx: &Cx, req: proto::TakedownBlobRequest) -> Result<proto::TakedownBlobResponse> {
+    a_blob(&req.did, &req.cid)?;
     cx.writer
         .run(move |view| set(view, key_of_blob(&req.did, &req.cid), None, Some(&req.r#ref), seen(req.seen.as_ref())))
         .await
@@ -142,13 +175,15 @@ pub async fn takedown_blob(cx: &Cx, req: proto::TakedownBlobRequest) -> Result<p
 
 /// Undoes the takedown of a blob.
 pub async fn untakedown_blob(cx: &Cx, req: proto::UntakedownBlobRequest) -> Result<proto::UntakedownBlobResponse> {
+    a_blob(&req.did, &req.cid)?;
     cx.writer
         .run(move |view| set(view, key_of_blob(&req.did, &req.cid), None, None, seen(req.seen.as_ref())))
         .await
         .map(|()| proto::UntakedownBlobResponse {})
 }
 
-/// What the host of an account says of it, from a caller that knows. An account never seen stays unknown.
+/// What the host of an account says of it, from a caller that knows. An account never seen stays unknown. An inactive
+/// account without a word why is hidden, as by an event of the stream.
 pub async fn update_actor_upstream_status(
     cx: &Cx,
     req: proto::UpdateActorUpstreamStatusRequest,
@@ -156,10 +191,18 @@ pub async fn update_actor_upstream_status(
     cx.writer
         .run(move |view| {
             if let Some(mut row) = actors::row(view, &req.actor_did)? {
-                row.upstream_status = if req.active { String::new() } else { req.upstream_status };
+                row.upstream_status = match req.upstream_status {
+                    _ if req.active => String::new(),
+                    status if status.is_empty() => "deactivated".to_owned(),
+                    status => status,
+                };
                 actors::put(view, &req.actor_did, &row);
             }
             Ok(proto::UpdateActorUpstreamStatusResponse {})
         })
         .await
 }
+
+#[cfg(test)]
+#[path = "moderation_tests.rs"]
+mod tests;

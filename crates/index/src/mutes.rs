@@ -19,8 +19,8 @@ pub const ONLY_REPOSTS: u8 = 1;
 /// Only quotes are muted.
 pub const ONLY_QUOTES: u8 = 2;
 
-/// Rows removed in one write when somebody clears all mutes.
-const CLEARED_MAX: usize = 10_000;
+/// Rows removed in one go when somebody clears all mutes.
+const CLEARED_PER_ROUND: usize = 10_000;
 
 /// Lists of an account that are looked through.
 const LISTS_MAX: usize = 1_000;
@@ -94,20 +94,29 @@ fn unmute(view: &mut View<'_>, actor: &str, subject: &str) -> Result<()> {
 }
 
 fn clear_mutes(view: &mut View<'_>, actor: &str) -> Result<()> {
-    clear(view, actor, private::MUTE_BY_TIME, PrivateCount::Mutes)?;
-    for row in view.scan(&tables::scan_private(actor, private::MUTE).limit(CLEARED_MAX))?.rows {
-        view.delete(row.key);
-    }
+    clear(view, actor, private::MUTE, PrivateCount::Mutes)?;
+    while remove_round(view, actor, private::MUTE_BY_TIME)?.1 {}
     Ok(())
 }
 
 fn clear(view: &mut View<'_>, actor: &str, kind: u8, cell: PrivateCount) -> Result<()> {
-    let rows = view.scan(&tables::scan_private(actor, kind).limit(CLEARED_MAX))?.rows;
-    let removed = i64::try_from(rows.len()).unwrap_or(0);
-    for row in rows {
+    loop {
+        let (removed, more) = remove_round(view, actor, kind)?;
+        count(view, actor, cell, -removed)?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes some rows of one kind. Returns how many, and whether there are more.
+fn remove_round(view: &mut View<'_>, actor: &str, kind: u8) -> Result<(i64, bool)> {
+    let page = view.scan(&tables::scan_private(actor, kind).limit(CLEARED_PER_ROUND))?;
+    let removed = i64::try_from(page.rows.len()).unwrap_or(0);
+    for row in page.rows {
         view.delete(row.key);
     }
-    count(view, actor, cell, -removed)
+    Ok((removed, page.more))
 }
 
 fn count(view: &mut View<'_>, actor: &str, cell: PrivateCount, delta: i64) -> Result<()> {
@@ -156,35 +165,37 @@ pub async fn get_actor_mutes_actor(
     })
 }
 
-/// Rounds of one listing while unknown accounts are left out.
+/// Rounds of one listing while unknown accounts are left out. A page that ends here has a token of where it stopped.
 const ROUNDS_MAX: usize = 20;
+
+/// Rows of the second and later rounds of a page.
+const ROUND_ROWS: usize = 500;
 
 /// Muted accounts, latest mute first. An account that was never seen is left out.
 pub async fn get_mutes(cx: &Cx, req: proto::GetMutesRequest) -> Result<proto::GetMutesResponse> {
     let n = page::limit(req.limit);
     let base = || tables::scan_private(&req.actor_did, private::MUTE_BY_TIME);
     let mut scan = base();
-    if !req.cursor.is_empty() {
-        let malformed = || Error::invalid("cursor", "is not a token this call gave: leave it out to begin again");
-        let (millis, did) = req.cursor.split_once("__").ok_or_else(malformed)?;
-        let millis: i64 = millis.parse().map_err(|_| malformed())?;
-        if did.is_empty() {
-            return Err(malformed());
-        }
-        let at_us = millis.checked_mul(1000).ok_or_else(malformed)?;
+    if let Some((at_us, did)) = mutes_after(&req.cursor)? {
         scan = scan.after(by_time_key(&req.actor_did, did, at_us).clustering().to_vec());
     }
     if n == 0 {
         return Ok(proto::GetMutesResponse::default());
     }
+    let token = |did: &str, at_us: i64| format!("{}__{did}", at_us.div_euclid(1000));
     let mut found: Vec<(proto::MuteInfo, i64)> = Vec::new();
-    for _ in 0..ROUNDS_MAX {
-        let page = cx.store.scan(scan.limit(n + 1)).await?;
+    let mut stopped = String::new();
+    for round in 0..ROUNDS_MAX {
+        let page = cx.store.scan(scan.limit(if round == 0 { n + 1 } else { ROUND_ROWS })).await?;
         let mut read = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
             let (scope, at_us) = read_mute(&row.value)?;
             read.push((Parts::of(PRIVATE.name, row.value.get(9..).unwrap_or_default()).did()?, scope, at_us));
         }
+        stopped = match read.last() {
+            Some((did, _, at_us)) if page.more => token(did, *at_us),
+            _ => String::new(),
+        };
         let keys: Vec<Key> = read.iter().map(|(did, _, _)| actors::key(did)).collect();
         for ((did, scope, at_us), actor) in read.into_iter().zip(cx.store.get(&keys).await?) {
             if actor.as_deref().map(actors::read).transpose()?.is_some_and(|row| row.exists) {
@@ -203,13 +214,24 @@ pub async fn get_mutes(cx: &Cx, req: proto::GetMutesRequest) -> Result<proto::Ge
     }
     let cursor = if found.len() > n {
         let (last, at_us) = &found[n - 1];
-        format!("{}__{}", at_us.div_euclid(1000), last.did)
+        token(&last.did, *at_us)
     } else {
-        String::new()
+        stopped
     };
     found.truncate(n);
     let mutes: Vec<proto::MuteInfo> = found.into_iter().map(|(info, _)| info).collect();
     Ok(proto::GetMutesResponse { dids: mutes.iter().map(|m| m.did.clone()).collect(), mutes, cursor })
+}
+
+/// Time and account that a listing of mutes goes on after.
+fn mutes_after(cursor: &str) -> Result<Option<(i64, &str)>> {
+    if cursor.is_empty() {
+        return Ok(None);
+    }
+    let malformed = || Error::invalid("cursor", "is not a token this call gave: leave it out to begin again");
+    let (millis, did) = cursor.split_once("__").filter(|(_, did)| !did.is_empty()).ok_or_else(malformed)?;
+    let millis: i64 = millis.parse().map_err(|_| malformed())?;
+    Ok(Some((millis.checked_mul(1000).ok_or_else(malformed)?, did)))
 }
 
 /// Lists that an account mutes.
@@ -303,8 +325,15 @@ pub async fn get_thread_mutes_on_subjects(
     Ok(proto::GetThreadMutesOnSubjectsResponse { muted })
 }
 
-fn not_oneself(actor: &str, subject: &str) -> Result<()> {
+/// Refuses a mute of oneself, and one of or by what is no account.
+fn two_accounts(actor: &str, subject: &str) -> Result<()> {
+    an_account("actor_did", actor)?;
+    an_account("subject_did", subject)?;
     if actor == subject { Err(Error::invalid("subject_did", "an account cannot mute itself")) } else { Ok(()) }
+}
+
+fn an_account(field: &'static str, did: &str) -> Result<()> {
+    if gp_atproto::did::is_valid(did) { Ok(()) } else { Err(Error::invalid(field, "is not a DID")) }
 }
 
 fn a_list(subject: &str) -> Result<()> {
@@ -313,6 +342,10 @@ fn a_list(subject: &str) -> Result<()> {
     } else {
         Err(Error::invalid("subject_uri", "is not the address of a list"))
     }
+}
+
+fn a_root(root: &str) -> Result<()> {
+    if gp_atproto::aturi::is_valid(root) { Ok(()) } else { Err(Error::invalid("thread_root", "is not an at-uri")) }
 }
 
 macro_rules! writes {
@@ -330,41 +363,56 @@ macro_rules! writes {
 writes! {
     /// Mutes an account, or changes the scope of its mute.
     create_actor_mute: CreateActorMuteRequest => CreateActorMuteResponse, |view, req, now| {
-        not_oneself(&req.actor_did, &req.subject_did)?;
+        two_accounts(&req.actor_did, &req.subject_did)?;
         let scope = u8::from(req.only_reposts) * ONLY_REPOSTS | u8::from(req.only_quoteposts) * ONLY_QUOTES;
         mute(view, &req.actor_did, &req.subject_did, scope, now)
     };
     /// Mutes an account no longer.
     delete_actor_mute: DeleteActorMuteRequest => DeleteActorMuteResponse, |view, req, now| {
-        not_oneself(&req.actor_did, &req.subject_did)?;
+        two_accounts(&req.actor_did, &req.subject_did)?;
         unmute(view, &req.actor_did, &req.subject_did)
     };
     /// Forgets all muted accounts. Muted lists stay.
-    clear_actor_mutes: ClearActorMutesRequest => ClearActorMutesResponse, |view, req, now| clear_mutes(view, &req.actor_did);
+    clear_actor_mutes: ClearActorMutesRequest => ClearActorMutesResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
+        clear_mutes(view, &req.actor_did)
+    };
     /// Mutes everybody on a list.
     create_actor_mutelist_subscription: CreateActorMutelistSubscriptionRequest => CreateActorMutelistSubscriptionResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
         a_list(&req.subject_uri)?;
         mute_list(view, &req.actor_did, &req.subject_uri, now)
     };
     /// Mutes a list no longer.
     delete_actor_mutelist_subscription: DeleteActorMutelistSubscriptionRequest => DeleteActorMutelistSubscriptionResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
         a_list(&req.subject_uri)?;
         unmark(view, &req.actor_did, private::LIST_MUTE, &req.subject_uri, PrivateCount::ListMutes)
     };
     /// Forgets all muted lists.
     clear_actor_mutelist_subscriptions: ClearActorMutelistSubscriptionsRequest => ClearActorMutelistSubscriptionsResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
         clear(view, &req.actor_did, private::LIST_MUTE, PrivateCount::ListMutes)
     };
     /// Mutes a thread.
     create_thread_mute: CreateThreadMuteRequest => CreateThreadMuteResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
+        a_root(&req.thread_root)?;
         mute_thread(view, &req.actor_did, &req.thread_root, now)
     };
     /// Mutes a thread no longer.
     delete_thread_mute: DeleteThreadMuteRequest => DeleteThreadMuteResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
+        a_root(&req.thread_root)?;
         unmark(view, &req.actor_did, private::THREAD_MUTE, &req.thread_root, PrivateCount::ThreadMutes)
     };
     /// Forgets all muted threads.
     clear_thread_mutes: ClearThreadMutesRequest => ClearThreadMutesResponse, |view, req, now| {
+        an_account("actor_did", &req.actor_did)?;
         clear(view, &req.actor_did, private::THREAD_MUTE, PrivateCount::ThreadMutes)
     };
 }
+
+#[cfg(test)]
+#[path = "mutes_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ use crate::{
     placed::{self, Placed},
     posts, private, profiles, records,
     relation::{self, Relation},
+    subscriptions,
     tables::{self, NOTIFICATION},
 };
 
@@ -228,7 +229,10 @@ pub(crate) fn tell_subscribers(view: &mut View<'_>, it: &Placed<'_>, row: &posts
             profiles::Subscriptions::Mutuals => follows(&recipient, it.did)? && follows(it.did, &recipient)?,
             profiles::Subscriptions::Nobody => false,
         };
-        if permitted {
+        // What was published before is not news: a repo that is read whole brings all of it at once.
+        let since = subscriptions::since(view, &recipient, it.did)?.unwrap_or(i64::MIN);
+        let is_news = it.sort_at_us >= since.saturating_sub(SUBSCRIBED_SLACK_US);
+        if permitted && is_news && !blocked(view, &recipient, it.did)? {
             let notice = Notice {
                 recipient,
                 reason: Reason::SubscribedPost,
@@ -242,6 +246,17 @@ pub(crate) fn tell_subscribers(view: &mut View<'_>, it: &Placed<'_>, row: &posts
     }
     Ok(())
 }
+
+/// Whether one of two accounts blocks the other.
+fn blocked(view: &View<'_>, a: &str, b: &str) -> Result<bool> {
+    let blocks = |actor: &str, subject: &str| -> Result<bool> {
+        Ok(view.get(&relation::claims_key(actor, Relation::Block, &atom::did(subject)))?.is_some())
+    };
+    Ok(blocks(a, b)? || blocks(b, a)?)
+}
+
+/// A post this much older than a subscription is still told: clocks differ, and events take their time.
+const SUBSCRIBED_SLACK_US: i64 = 3_600_000_000;
 
 /// The subscriber wants posts.
 pub const SUBSCRIBED_POSTS: u8 = 1;

@@ -1,15 +1,18 @@
 //! Profiles and labeler services: one record of an account each, at the key `self`.
 
 use gp_atproto::{Value, datetime};
-use gp_store::View;
+use gp_proto as proto;
+use gp_store::{Key, KeyBuilder, Row, Scan, View};
 
 use crate::{
-    Result,
+    Cx, Result,
     apply::Stood,
     atom,
+    atom::Parts,
     counts::{Deltas, OnCount},
     notifications::{self, Notice, Reason},
-    placed::{Placed, cut_to_ms, did_of},
+    placed::{Placed, cut_to_ms, did_of, uri_of},
+    records,
     rows::{self, Rows},
     tables::{self, META, on},
 };
@@ -70,11 +73,37 @@ pub(crate) fn apply(view: &mut View<'_>, stood: &Stood<'_>, deltas: &mut Deltas)
     Ok(())
 }
 
+/// The list of all labelers.
+fn labelers() -> KeyBuilder {
+    Key::of(&META).atom(&atom::did("labelers")).cluster()
+}
+
 /// The rows of one labeler service: its place in the list of all labelers. Pure.
 pub fn labeler_rows(it: &Placed<'_>, out: &mut Rows) {
     if it.rkey == SELF {
-        out.put(gp_store::Key::of(&META).atom(&atom::did("labelers")).cluster().atom(&atom::did(it.did)).key(), "");
+        out.put(labelers().atom(&atom::did(it.did)).key(), "");
     }
+}
+
+/// Labelers that one answer lists. The call has no pages.
+const LABELERS_MAX: usize = 5_000;
+
+/// All labeler services with their records, those taken down included, marked. Address and record of one stand at the
+/// same place.
+pub async fn get_all_labelers(cx: &Cx, _req: proto::GetAllLabelersRequest) -> Result<proto::GetAllLabelersResponse> {
+    const LABELER: &str = "app.bsky.labeler.service";
+    let page = cx.store.scan(Scan::of(labelers().partition()).limit(LABELERS_MAX)).await?;
+    let uri = |row: &Row| Ok(uri_of(&Parts::of(META.name, row.clustering()).did()?, LABELER, SELF));
+    let listed = page.rows.iter().map(uri).collect::<Result<Vec<String>>>()?;
+    let mut answer = proto::GetAllLabelersResponse::default();
+    for (uri, served) in listed.iter().zip(records::look_up(cx, &listed, LABELER).await?) {
+        // Without a record it ended between the two reads.
+        if !served.record.cid.is_empty() {
+            answer.uris.push(uri.clone());
+            answer.records.push(served.record);
+        }
+    }
+    Ok(answer)
 }
 
 /// Whom an account lets subscribe to its activity.
@@ -116,4 +145,40 @@ pub(crate) fn subscriptions_allowed(view: &View<'_>, did: &str) -> Result<Subscr
     };
     let value = row.value()?;
     Ok(Subscriptions::from_word(value.get("allowSubscriptions").and_then(Value::as_str)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        moderation,
+        testing::{World, at, did, iso},
+    };
+
+    #[tokio::test]
+    async fn all_labelers_are_listed_with_their_records() {
+        let world = World::new();
+        let all = async || get_all_labelers(&world.cx, proto::GetAllLabelersRequest {}).await.unwrap();
+        assert_eq!(all().await, proto::GetAllLabelersResponse::default());
+        let record = json!({"policies": {"labelValues": ["spam"]}, "createdAt": iso(at(0))});
+        let mut expected = Vec::new();
+        for name in ["ann", "ben", "cyd"] {
+            let uri = world.create(&did(name), "app.bsky.labeler.service", SELF, record.clone(), at(0)).await;
+            // Only the one at `self` makes a labeler.
+            world.create(&did(name), "app.bsky.labeler.service", "other", record.clone(), at(0)).await;
+            expected.push(uri);
+        }
+        let down = expected[1].clone();
+        world
+            .write(move |view| moderation::set(view, moderation::key_of_subject(&down), Some(&down), Some("case"), 0))
+            .await;
+        let found = all().await;
+        assert_eq!(found.uris, expected);
+        assert_eq!(found.records.iter().map(|r| r.takedown_ref.as_str()).collect::<Vec<_>>(), ["", "case", ""]);
+        assert!(found.records.iter().all(|r| !r.cid.is_empty() && !r.record.is_empty()));
+        world.delete(&did("ann"), "app.bsky.labeler.service", SELF, at(1)).await;
+        assert_eq!(all().await.uris, expected[1..]);
+    }
 }

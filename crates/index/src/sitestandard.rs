@@ -2,12 +2,12 @@
 
 use gp_atproto::cbor;
 use gp_proto as proto;
-use gp_store::{Key, View};
+use gp_store::{Key, Scan, View};
 
 use crate::{
     Cx, Result,
     apply::Stood,
-    atom,
+    atom, moderation,
     placed::{Placed, collection_of, split_uri, uri_of},
     records::{self, Flags, RecordRow},
     tables::VERSION,
@@ -33,6 +33,25 @@ pub(crate) fn keep_version(view: &mut View<'_>, stood: &Stood<'_>) -> Result<()>
     Ok(())
 }
 
+/// Removes all versions of a record, with the whole account. Records of other collections have none.
+pub(crate) fn forget_versions(view: &mut View<'_>, uri: &str) -> Result<()> {
+    if !matches!(collection_of(uri), Some(DOCUMENT | PUBLICATION)) {
+        return Ok(());
+    }
+    loop {
+        let page = view.scan(&Scan::of(version_key(uri, "").to_partition()))?;
+        for row in &page.rows {
+            view.delete(row.key.clone());
+        }
+        if !page.more {
+            return Ok(());
+        }
+    }
+}
+
+/// Longer than any CID of a record that is kept.
+const CID_CHARS_MAX: usize = 256;
+
 const DOCUMENT: &str = "site.standard.document";
 const PUBLICATION: &str = "site.standard.publication";
 
@@ -46,12 +65,24 @@ pub async fn get_site_standard_records_by_ref(
         .refs
         .iter()
         .filter(|r| matches!(collection_of(&r.uri), Some(DOCUMENT | PUBLICATION)) && split_uri(&r.uri).is_some())
+        .filter(|r| (1..=CID_CHARS_MAX).contains(&r.cid.len()))
         .collect();
     let keys: Vec<Key> = wanted.iter().map(|r| version_key(&r.uri, &r.cid)).collect();
+    let mut found = Vec::new();
     for ((r, key), stored) in wanted.into_iter().zip(&keys).zip(cx.store.get(&keys).await?) {
-        let Some(stored) = stored else { continue };
-        let served = records::decode_served(records::served(key, &stored))?;
-        let record = proto::SiteStandardRecord { r#ref: Some(r.clone()), record: Some(served.record) };
+        if let Some(stored) = stored {
+            found.push((r, records::decode_served(records::served(key, &stored))?.record));
+        }
+    }
+    // Takedowns and tags are of the record, whichever of its versions is asked for.
+    let subjects: Vec<Key> =
+        found.iter().flat_map(|(r, _)| [moderation::key_of_subject(&r.uri), records::tags_key(&r.uri)]).collect();
+    let subjects = cx.store.get(&subjects).await?;
+    for ((r, mut record), of_it) in found.into_iter().zip(subjects.chunks_exact(2)) {
+        record.takedown_ref = of_it[0].as_ref().map(moderation::reference).unwrap_or_default();
+        record.taken_down = !record.takedown_ref.is_empty();
+        record.tags = of_it[1].as_deref().map(records::read_tags).unwrap_or_default();
+        let record = proto::SiteStandardRecord { r#ref: Some(r.clone()), record: Some(record) };
         if collection_of(&r.uri) == Some(DOCUMENT) {
             answer.documents.push(record)
         } else {
@@ -97,3 +128,7 @@ fn latest(uri: &str, record: proto::Record) -> proto::SiteStandardRecord {
     let r#ref = proto::RecordRef { uri: uri.to_owned(), cid: record.cid.clone() };
     proto::SiteStandardRecord { r#ref: Some(r#ref), record: Some(record) }
 }
+
+#[cfg(test)]
+#[path = "sitestandard_tests.rs"]
+mod tests;

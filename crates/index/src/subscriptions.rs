@@ -95,6 +95,17 @@ pub(crate) fn remove(view: &mut View<'_>, actor: &str, key: &str) -> Result<()> 
     count(view, &subject, -1)
 }
 
+/// Forgets a subscription that was read.
+pub(crate) fn forget(view: &mut View<'_>, actor: &str, stored: &[u8]) -> Result<()> {
+    remove(view, actor, &read(stored)?.key)
+}
+
+/// Since when an account has subscribed to another's activity as it has now, in microseconds; nothing if it has not.
+pub(crate) fn since(view: &View<'_>, actor: &str, subject: &str) -> Result<Option<i64>> {
+    let stored = view.get(&of_subject(actor, subject))?;
+    Ok(stored.as_deref().map(read).transpose()?.map(|row| row.indexed_at_us))
+}
+
 fn count(view: &mut View<'_>, subject: &str, delta: i64) -> Result<()> {
     let mut deltas = Deltas::default();
     deltas.add(tables::on_head(subject), OnCount::Subscribers as u8, delta);
@@ -149,3 +160,7 @@ pub async fn get_activity_subscriptions_by_actor_and_subjects(
     }
     Ok(proto::GetActivitySubscriptionsByActorAndSubjectsResponse { subscriptions })
 }
+
+#[cfg(test)]
+#[path = "subscriptions_tests.rs"]
+mod tests;

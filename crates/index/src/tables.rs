@@ -154,6 +154,26 @@ pub static VERSION: Table = Table {
     cache: Cache::Never,
 };
 
+/// Accounts by the hour in which they were first seen, and a count for each hour. See `newcomers.rs`.
+pub static NEWCOMER: Table = Table {
+    id: 15,
+    name: "newcomer",
+    partition: &[col("part", Kind::Tag), col("hour", Kind::Bytes)],
+    clustering: &[col("day_or_first_seen_at_did", Kind::Bytes)],
+    value: &[col("hours", Kind::Bytes)],
+    cache: Cache::Never,
+};
+
+/// Who and what is popular, in steps of powers of two. See `popular.rs`.
+pub static POPULAR: Table = Table {
+    id: 16,
+    name: "popular",
+    partition: &[col("board", Kind::Tag)],
+    clustering: &[col("step", Kind::Tag), col("subject", Kind::Atom)],
+    value: &[],
+    cache: Cache::Never,
+};
+
 /// All tables. A table that is not here cannot be opened.
 pub static ALL: &[&Table] = &[
     &RECORD,
@@ -170,6 +190,8 @@ pub static ALL: &[&Table] = &[
     &POST,
     &TAGS,
     &VERSION,
+    &NEWCOMER,
+    &POPULAR,
 ];
 
 /// Kinds of rows in `by`. On disk: never reused, never renumbered.

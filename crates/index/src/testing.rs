@@ -67,7 +67,14 @@ impl World {
     pub(crate) fn new() -> Self {
         let store = Store::mem(tables::ALL);
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-        let cx = Cx { store, writer, identity: Arc::new(Nobody), search: Arc::new(NoSearch), now_us: || NOW_US };
+        let cx = Cx {
+            store,
+            writer,
+            identity: Arc::new(Nobody),
+            search: Arc::new(NoSearch),
+            sitemap_url: "https://plane.test".into(),
+            now_us: || NOW_US,
+        };
         Self { cx, commits: AtomicU64::new(1) }
     }
 

@@ -40,6 +40,11 @@ const PAGE_BYTES_MAX: usize = 64 << 20;
 /// Operations applied in one job.
 const OPS_PER_JOB: usize = 200;
 
+/// The server numbers an operation before it is visible, so for a moment a later one can be read while an earlier one
+/// is still on its way. A page at the end of a log that leaves a number out is asked for once more after this time; a
+/// number that is missing then was never used.
+const GAP_WAIT: Duration = Duration::from_millis(250);
+
 /// A poll that brings nothing sooner than this is followed by a pause, since the server does not wait.
 const POLL_MIN: Duration = Duration::from_millis(100);
 
@@ -132,7 +137,7 @@ impl Bsync {
             let reading = shared.readers.begin();
             let begun = Instant::now();
             let page = tokio::select! {
-                page = self.poll(&shared, log) => page,
+                page = self.page(&shared, log) => page,
                 () = shared.must_not_read() => continue,
             };
             // A page that has arrived is applied whole, also when a pause begins meanwhile.
@@ -168,6 +173,18 @@ impl Bsync {
                 }
             }
         }
+    }
+
+    /// The next page of a log, without an operation that is still on its way having been passed over.
+    async fn page(&self, shared: &Shared, log: Log) -> Result<Vec<Operation>, Error> {
+        let page = self.poll(shared, log).await?;
+        let full = usize::try_from(self.config.page_ops_max).is_ok_and(|max| page.len() >= max);
+        // Behind a full page there is more, and what is in it was written a while ago.
+        if full || !leaves_out(self.positions[log as usize - 1].load(Relaxed), &page) {
+            return Ok(page);
+        }
+        tokio::time::sleep(GAP_WAIT).await;
+        self.poll(shared, log).await
     }
 
     async fn poll(&self, shared: &Shared, log: Log) -> Result<Vec<Operation>, Error> {
@@ -260,6 +277,16 @@ impl Bsync {
     }
 }
 
+/// Whether a page that goes on after a position leaves a number out.
+fn leaves_out(after: i64, page: &[Operation]) -> bool {
+    let mut last = after;
+    page.iter().filter_map(Operation::id).any(|id| {
+        let gap = id > last.saturating_add(1);
+        last = last.max(id);
+        gap
+    })
+}
+
 /// Applies one operation, or keeps it as a dead letter.
 fn one(view: &mut View<'_>, shared: &Shared, log: Log, id: i64, op: &Operation, time_us: i64) -> gp_index::Result<()> {
     let mark = view.mark();
@@ -328,4 +355,27 @@ fn effect(view: &mut View<'_>, op: &Operation, time_us: i64) -> gp_index::Result
 
 fn actor(did: &str) -> gp_index::Result<()> {
     if gp_atproto::did::is_valid(did) { Ok(()) } else { Err(gp_index::Error::invalid("actor_did", "is not a DID")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_leaves_out_what_is_missing_behind_the_position_and_between() {
+        let page = |ids: &[&str]| -> Vec<Operation> {
+            ids.iter().map(|id| Operation::Op(wire::Operation { id: (*id).into(), ..Default::default() })).collect()
+        };
+        for (after, ids, expected) in [
+            (0, &["1", "2"][..], false),
+            (0, &["2"], true),
+            (7, &["8", "10"], true),
+            (7, &["8", "junk", "9"], false),
+            (7, &["6", "8"], false),
+            (i64::MAX, &["1"], false),
+            (5, &[], false),
+        ] {
+            assert_eq!(leaves_out(after, &page(ids)), expected, "{after} {ids:?}");
+        }
+    }
 }

@@ -83,7 +83,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
-    let cx = Cx { store, writer, identity: Arc::new(NoIdentities), search: Arc::new(NoSearch), now_us: system_now_us };
+    let cx = Cx {
+        store,
+        writer,
+        identity: Arc::new(NoIdentities),
+        search: Arc::new(NoSearch),
+        sitemap_url: "https://plane.test".into(),
+        now_us: system_now_us,
+    };
 
     let shutdown = CancellationToken::new();
     tokio::spawn({

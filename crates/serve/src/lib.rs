@@ -23,7 +23,7 @@ mod top;
 mod transport;
 mod wire;
 
-pub use admin::{Label, Lines, NoOperator, Operation, Operator, OperatorError, SuggestedEntity};
+pub use admin::{Label, Lines, NoOperator, Operation, Operator, OperatorError, SuggestedEntity, SuggestedList};
 pub use caller::{CALLERS_MAX, CallerId, Callers};
 pub use config::{Config, ConfigError};
 pub use logs::{LEVELS, LogCounts, SITES, SUPPRESSED};

@@ -70,6 +70,11 @@ pub fn page(limit: i32) -> Price {
     one().and_rows(limit)
 }
 
+/// One answer that holds so many rows, whatever is asked.
+pub(crate) fn rows(rows: u32) -> Price {
+    Price { rows, ..one() }
+}
+
 /// One key for each element of a list.
 pub fn each<K: Keyed>(list: &[K]) -> Price {
     Price { keys: u32::try_from(list.len()).unwrap_or(u32::MAX), unique: count_unique(list), skip_cache: 0, rows: 0 }

@@ -88,7 +88,14 @@ impl World {
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let config = Config { commit_every: Duration::from_millis(20), writer_bytes: 15 << 20, ..Config::default() };
         let search = Search::start(root, store.clone(), writer.clone(), config).await.unwrap();
-        let cx = Cx { store, writer, identity: Arc::new(Nobody), search: Arc::clone(&search) as _, now_us: || NOW_US };
+        let cx = Cx {
+            store,
+            writer,
+            identity: Arc::new(Nobody),
+            search: Arc::clone(&search) as _,
+            sitemap_url: "https://plane.test".into(),
+            now_us: || NOW_US,
+        };
         Self { cx, search, root: root.to_owned(), commits: AtomicU64::new(1), writer_thread, _dir: dir }
     }
 

@@ -24,7 +24,9 @@ use futures::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 
-pub use self::operator::{Label, Lines, NoOperator, Operation, Operator, OperatorError, SuggestedEntity};
+pub use self::operator::{
+    Label, Lines, NoOperator, Operation, Operator, OperatorError, SuggestedEntity, SuggestedList,
+};
 use crate::{
     caller::{bearer, same},
     server::Shared,
@@ -113,9 +115,21 @@ pub(crate) fn service(admin: Admin) -> TowerToHyperService<Router> {
         .route("/admin/actors/{did}/delete", post(actor_delete))
         .route("/admin/actors/{did}/trusted-verifier", put(trusted_verifier))
         .route("/admin/labels", post(labels))
-        .route("/admin/suggested/follows", put(suggested_follows))
-        .route("/admin/suggested/feeds", put(suggested_feeds))
-        .route("/admin/suggested/entities", put(suggested_entities))
+        .route(
+            "/admin/suggested/follows",
+            put(suggested_follows)
+                .delete(async |State(it): App| operate(it.operator.suggested_forget(SuggestedList::Follows)).await),
+        )
+        .route(
+            "/admin/suggested/feeds",
+            put(suggested_feeds)
+                .delete(async |State(it): App| operate(it.operator.suggested_forget(SuggestedList::Feeds)).await),
+        )
+        .route(
+            "/admin/suggested/entities",
+            put(suggested_entities)
+                .delete(async |State(it): App| operate(it.operator.suggested_forget(SuggestedList::Entities)).await),
+        )
         .route("/admin/records/tags", put(record_tags))
         .route("/admin/export/{did}", get(export))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_operators));

@@ -74,6 +74,17 @@ pub struct SuggestedEntity {
     pub subject_type: String,
 }
 
+/// A list of what the operator suggests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuggestedList {
+    /// Accounts.
+    Follows,
+    /// Feeds.
+    Feeds,
+    /// Entities.
+    Entities,
+}
+
 /// What an operator may do. What a call wrote is visible to reads when its operation is done.
 ///
 /// Syntax is checked before any of these is called: DIDs are DIDs, URIs are AT-URIs, times are times.
@@ -106,6 +117,8 @@ pub trait Operator: Send + Sync + 'static {
     fn suggested_feeds(&self, uris: Vec<String>) -> Operation<'_>;
     /// The whole list of suggested entities, in order.
     fn suggested_entities(&self, entities: Vec<SuggestedEntity>) -> Operation<'_>;
+    /// Forgets one of these lists: from then on the graph decides what is suggested.
+    fn suggested_forget(&self, list: SuggestedList) -> Operation<'_>;
     /// The whole list of an operator's tags on a record.
     fn record_tags<'a>(&'a self, uri: &'a str, tags: Vec<String>) -> Operation<'a>;
     /// What is kept on an account, as lines of JSON.
@@ -155,6 +168,9 @@ impl Operator for NoOperator {
         not_offered()
     }
     fn suggested_entities(&self, _: Vec<SuggestedEntity>) -> Operation<'_> {
+        not_offered()
+    }
+    fn suggested_forget(&self, _: SuggestedList) -> Operation<'_> {
         not_offered()
     }
     fn record_tags<'a>(&'a self, _: &'a str, _: Vec<String>) -> Operation<'a> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use gp_serve::{Config, Label, Lines, NoOperator, Operation, Operator, OperatorError, Rpcs, SuggestedEntity};
+use gp_serve::{
+    Config, Label, Lines, NoOperator, Operation, Operator, OperatorError, Rpcs, SuggestedEntity, SuggestedList,
+};
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -68,6 +70,9 @@ impl Operator for Noting {
     }
     fn suggested_entities(&self, entities: Vec<SuggestedEntity>) -> Operation<'_> {
         self.note(format!("entities {}", serde_json::to_string(&entities).unwrap()))
+    }
+    fn suggested_forget(&self, list: SuggestedList) -> Operation<'_> {
+        self.note(format!("forget {list:?}"))
     }
     fn record_tags<'a>(&'a self, uri: &'a str, tags: Vec<String>) -> Operation<'a> {
         self.note(format!("tags {uri} {tags:?}"))
@@ -168,6 +173,9 @@ async fn an_operator_is_understood() {
             r#"feeds ["at://did:plc:b/app.bsky.feed.generator/1"]"#.into(),
         ),
         (Method::PUT, "/admin/suggested/entities", format!("[{entity}]"), format!("entities [{entity}]")),
+        (Method::DELETE, "/admin/suggested/follows", String::new(), "forget Follows".into()),
+        (Method::DELETE, "/admin/suggested/feeds", String::new(), "forget Feeds".into()),
+        (Method::DELETE, "/admin/suggested/entities", String::new(), "forget Entities".into()),
         (
             Method::PUT,
             "/admin/records/tags",
@@ -217,9 +225,32 @@ async fn every_failure_is_json_and_says_what_to_do() {
         }
     }
     assert!(operator.asked().is_empty());
-    let (_, _, answer) =
-        rig.admin(Method::PUT, "/admin/suggested/follows", &[], r#"["did:plc:a", "alice.example"]"#).await;
-    assert!(error(&answer).starts_with("[1]"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_list_with_one_bad_entry_is_refused_whole_and_the_entry_named() {
+    let (rig, operator) = start(Config::default()).await;
+    let feed = "at://did:plc:a/app.bsky.feed.generator/f";
+    let entity = r#"{"tag":"t","subject":"did:plc:a","subjectType":"actor"}"#;
+    for (path, body, named) in [
+        ("follows", r#"["did:plc:a", "did:plc:b", "alice.example"]"#.to_owned(), "[2]"),
+        ("follows", r#"["did:plc:a", "did:", "did:plc:b"]"#.into(), "[1]"),
+        ("follows", r#"["did:plc:a", "did:plc:b "]"#.into(), "[1]"),
+        ("follows", r#"[["did:plc:a"]]"#.into(), "[0]"),
+        ("feeds", format!(r#"["{feed}", "{feed}/x"]"#), "[1]"),
+        ("feeds", format!(r#"["{feed}", "at://alice.example/app.bsky.feed.generator/f"]"#), "[1]"),
+        ("feeds", format!(r#"["{feed}", "did:plc:a"]"#), "[1]"),
+        ("entities", format!("[{entity}, {entity}, 1]"), "[2]"),
+        ("entities", format!(r#"[{entity}, {{"tag":"","subject":"did:plc:a","subjectType":"actor"}}]"#), "[1].tag"),
+        ("entities", format!(r#"[{entity}, {{"tag":"t","subject":"a","subjectType":"actor"}}]"#), "[1].subject"),
+        ("entities", format!(r#"[{entity}, {{"tag":"t","subject":"did:plc:a"}}]"#), "[1]"),
+    ] {
+        let path = format!("/admin/suggested/{path}");
+        let (status, _, answer) = rig.admin(Method::PUT, &path, &[], body.clone()).await;
+        assert_eq!(status, 400, "{path} {body}: {answer}");
+        assert!(error(&answer).starts_with(named), "{path} {body}: {answer}");
+    }
+    assert!(operator.asked().is_empty(), "the old list stays");
 }
 
 #[tokio::test]

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use crate::rig::{Reply, Rig, framed, whole};
 use bytes::Bytes;
-use gp_proto::{GetPostRecordsRequest, GetPostRecordsResponse, PingRequest, PingResponse, Record};
+use gp_proto::{
+    GetNotificationSeenRequest, GetNotificationSeenResponse, GetPostRecordsRequest, GetPostRecordsResponse,
+    PingRequest, PingResponse, Record, Timestamp, UpdateNotificationSeenRequest, UpdateNotificationSeenResponse,
+};
 use gp_serve::{Code, Config, NoOperator, Rpcs};
 use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 
 /// Answers with a record for each URI, which holds the URI.
 fn echo() -> Rpcs {
@@ -99,6 +103,58 @@ async fn what_is_not_offered_is_unimplemented() {
         rig.metric(r#"groundplane_rpc_requests_total{rpc="other",caller="unknown",code="UNIMPLEMENTED"}"#).await,
         Some(8.0)
     );
+}
+
+/// An empty request is legal for every call, and finds nothing in an empty store.
+#[tokio::test]
+async fn every_call_that_is_offered_answers_over_an_empty_store() {
+    let rig = Rig::start(Rpcs::contract()).await;
+    let mut client = rig.h2().await;
+    let mut offered = 0;
+    for rpc in Rpcs::contract().iter() {
+        let code = client.call(rpc.name, &PingRequest {}).await.code();
+        if !rpc.built {
+            assert_eq!(code, Code::Unimplemented as u32, "{}", rpc.name);
+            continue;
+        }
+        offered += 1;
+        let fine = [0, Code::InvalidArgument as u32, Code::NotFound as u32];
+        assert!(fine.contains(&code), "{} answers {code}", rpc.name);
+    }
+    assert!(offered >= 108, "{offered}");
+}
+
+/// A token that no call gave is the caller's mistake, and the answer says where. Search is not offered yet;
+/// suggestions of accounts pass over what is no number, and those of entities have one page.
+#[tokio::test]
+async fn a_token_that_no_call_gave_is_refused_and_named() {
+    const WITHOUT_TOKENS: [&str; 2] = ["GetFollowSuggestions", "GetSuggestedEntities"];
+    let pool = DescriptorPool::decode(gp_proto::DESCRIPTOR).unwrap();
+    let rpcs = Rpcs::contract();
+    let rig = Rig::start(Rpcs::contract()).await;
+    let mut client = rig.h2().await;
+    let mut refused = 0;
+    for method in pool.get_service_by_name(gp_proto::SERVICE).unwrap().methods() {
+        let (name, input) = (method.name(), method.input());
+        let paged = input.get_field_by_name("cursor").is_some();
+        if !paged || !rpcs.get(name).unwrap().built || WITHOUT_TOKENS.contains(&name) {
+            continue;
+        }
+        let mut ask = DynamicMessage::new(input.clone());
+        ask.set_field_by_name("cursor", Value::String("no token".into()));
+        ask.set_field_by_name("limit", Value::I32(5));
+        if let Some(Kind::Message(subject)) = input.get_field_by_name("subject").map(|field| field.kind()) {
+            let mut about = DynamicMessage::new(subject);
+            about.set_field_by_name("uri", Value::String("at://did:plc:x/app.bsky.feed.post/1".into()));
+            ask.set_field_by_name("subject", Value::Message(about));
+        }
+        let reply = client.raw(name, &[], framed(&ask)).await;
+        assert_eq!(reply.code(), Code::InvalidArgument as u32, "{name}");
+        let message = reply.status("grpc-message").unwrap();
+        assert!(message.starts_with("cursor: "), "{name}: {message}");
+        refused += 1;
+    }
+    assert!(refused >= 24, "{refused}");
 }
 
 #[tokio::test]
@@ -204,6 +260,34 @@ async fn tokens_are_checked_where_there_are_any() {
     let rig = Rig::start(echo()).await;
     let reply = rig.h2().await.raw("Ping", &[("authorization", "Bearer whatever")], framed(&PingRequest {})).await;
     assert_eq!(reply.code(), 0, "without configured tokens there is no wrong one");
+}
+
+/// The second caller: bsync marks notifications as seen over HTTP/2, with a token of its own, and offers compressions.
+#[tokio::test]
+async fn notifications_are_marked_as_seen_by_a_caller_with_a_token() {
+    let config = Config { auth_tokens: vec!["of-bsync".into()], ..Config::default() };
+    let rig = Rig::start_with(Rpcs::contract(), config, Arc::new(NoOperator)).await;
+    let mut client = rig.h2().await;
+    let actor_did = "did:plc:aliceaaaaaaaaaaaaaaaaaaa".to_owned();
+    let at = |seconds| Some(Timestamp { seconds, nanos: 123_000_000 });
+    let mark = |seconds| {
+        framed(&UpdateNotificationSeenRequest {
+            actor_did: actor_did.clone(),
+            timestamp: at(seconds),
+            ..Default::default()
+        })
+    };
+    let headers = |token| [("authorization", token), ("grpc-accept-encoding", "gzip,br")];
+    let reply = client.raw("UpdateNotificationSeen", &headers("Bearer wrong"), mark(2_000)).await;
+    assert_eq!(reply.code(), Code::Unauthenticated as u32);
+    for (seconds, seen) in [(1_000, 1_000), (3_000, 3_000), (2_000, 3_000)] {
+        let reply = client.raw("UpdateNotificationSeen", &headers("Bearer of-bsync"), mark(seconds)).await;
+        assert_eq!(reply.message::<UpdateNotificationSeenResponse>(), UpdateNotificationSeenResponse {});
+        // The AppView has no token, and sees at once what the later of two marks says.
+        let ask = GetNotificationSeenRequest { actor_did: actor_did.clone(), ..Default::default() };
+        let found: GetNotificationSeenResponse = client.call("GetNotificationSeen", &ask).await.message();
+        assert_eq!(found.timestamp, at(seen));
+    }
 }
 
 #[tokio::test]

@@ -43,7 +43,14 @@ impl IdentitySource for NoIdentities {
 pub fn cx() -> Cx {
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-    Cx { store, writer, identity: Arc::new(NoIdentities), search: Arc::new(NoSearch), now_us: system_now_us }
+    Cx {
+        store,
+        writer,
+        identity: Arc::new(NoIdentities),
+        search: Arc::new(NoSearch),
+        sitemap_url: "https://plane.test".into(),
+        now_us: system_now_us,
+    }
 }
 
 pub struct Rig {
