@@ -176,9 +176,7 @@ impl Feeder {
             worked: 0,
             told: Instant::now(),
         };
-        // Rows of the list that an earlier index has worked through, or that a build makes needless.
-        let skipped: u64 = round.skip_worked()?;
-        self.log.done(skipped, None);
+        round.skip_worked()?;
         self.shared.open(opened.reader);
         round.tell();
         round.run()
@@ -220,28 +218,20 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Counts the rows of the list that need not be worked through, and forgets them.
-    fn skip_worked(&mut self) -> Result<u64, Trouble> {
-        let store = &self.feeder.store;
-        let mut skipped = 0;
-        if self.progress.building.as_deref() == Some("") {
-            let mut after = 0;
-            'list: loop {
-                let entries = log::read(store, after)?;
-                if entries.is_empty() {
-                    break;
-                }
-                for entry in entries {
-                    if entry.number > self.progress.log {
-                        break 'list;
-                    }
-                    after = entry.number;
-                    skipped += entry.named;
-                }
-            }
+    /// Takes what is in the list already and need not be worked through as done: a new build reads it from the store.
+    fn skip_worked(&mut self) -> Result<(), Trouble> {
+        let (to, mut after, mut skipped) = (self.progress.log, self.feeder.log.done_to(), 0);
+        while after < to {
+            let entries = log::read(&self.feeder.store, after)?;
+            let Some(last) = entries.last() else { break };
+            after = last.number;
+            skipped += entries.iter().filter(|entry| entry.number <= to).map(|entry| entry.named).sum::<u64>();
+        }
+        if skipped > 0 {
+            self.feeder.log.done(skipped, to, None);
         }
         self.forget();
-        Ok(skipped)
+        Ok(())
     }
 
     /// Takes some of the list. Returns whether there was anything.
@@ -420,7 +410,7 @@ impl Round<'_> {
         } else {
             None
         };
-        self.feeder.log.done(worked, next);
+        self.feeder.log.done(worked, self.progress.log, next);
         self.tell();
         self.forget();
         Ok(())

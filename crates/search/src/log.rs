@@ -54,7 +54,9 @@ pub(crate) struct Log {
     last: AtomicU64,
     /// Subjects named and not yet findable.
     pending: AtomicU64,
-    /// When the oldest of them was named; 0 when there is none.
+    /// The number up to which everything is findable.
+    done_to: AtomicU64,
+    /// When the oldest of those that wait was named; 0 when there is none.
     oldest_us: AtomicI64,
     /// The beginnings of positions in `record` of the collections that matter.
     collections: [Vec<u8>; 3],
@@ -86,6 +88,7 @@ impl Log {
         let log = Self {
             last: AtomicU64::new(last.max(written)),
             pending: AtomicU64::new(0),
+            done_to: AtomicU64::new(written),
             oldest_us: AtomicI64::new(0),
             collections: subject::COLLECTIONS.map(packed),
             profile: atom::path(PROFILE, profiles::SELF).to_vec(),
@@ -126,8 +129,15 @@ impl Log {
         let _ = self.oldest_us.compare_exchange(0, at_us, Relaxed, Relaxed);
     }
 
-    /// Subjects that have become findable; `next_us` is when the oldest one that still waits was named, if known.
-    pub(crate) fn done(&self, subjects: u64, next_us: Option<i64>) {
+    /// The number up to which everything is findable.
+    pub(crate) fn done_to(&self) -> u64 {
+        self.done_to.load(Relaxed)
+    }
+
+    /// Subjects have become findable, everything up to a number; `next_us` is when the oldest one that still waits was
+    /// named, if known.
+    pub(crate) fn done(&self, subjects: u64, to: u64, next_us: Option<i64>) {
+        self.done_to.fetch_max(to, Relaxed);
         let left = self.pending.fetch_sub(subjects, Relaxed).saturating_sub(subjects);
         let oldest = if left == 0 { 0 } else { next_us.unwrap_or_else(system_now_us) };
         self.oldest_us.store(oldest, Relaxed);

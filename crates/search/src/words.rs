@@ -10,6 +10,9 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 /// Words kept of one text. The longest text that a record may have holds fewer.
 pub(crate) const WORDS_MAX: usize = 4_096;
 
+/// Words next to each other that are looked for; a longer phrase is found by its beginning.
+const PHRASE_WORDS_MAX: usize = 64;
+
 /// Characters of a word that are looked at; what is longer is no word of a language.
 const WORD_CHARS_MAX: usize = 64;
 
@@ -235,6 +238,7 @@ pub(crate) fn phrase(text: &str) -> Phrase {
             }
         }
     }
+    out.truncate(PHRASE_WORDS_MAX);
     out
 }
 

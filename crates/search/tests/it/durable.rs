@@ -96,6 +96,41 @@ async fn an_index_that_grew_and_one_that_was_built_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_is_cut_short_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, root) = (dir.path().join("rows"), dir.path().join("search"));
+    let world = World::over(store(&rows), &root, None).await;
+    live(&world, 0..40).await;
+    // More accounts than a build takes at a time.
+    for n in 0..300u32 {
+        let name: String = n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
+        world.actor(&format!("x{name}"), &format!("x{n}.test")).await;
+    }
+    world.settle().await;
+    world.close();
+    let whole = held(&root);
+    std::fs::remove_dir_all(&root).unwrap();
+    for cut in 0..8u64 {
+        let world = World::over(store(&rows), &root, None).await;
+        // Something happens meanwhile, too.
+        let who = world.actor("ua", "ua-0.test").await;
+        let again = json!({"text": format!("cut {cut}"), "createdAt": iso(at(0))});
+        world.op(Action::Update, &who, crate::rig::POST, "cut", Some(again), at(0)).await;
+        world.op(Action::Delete, &who, crate::rig::POST, "cut", None, at(0)).await;
+        tokio::time::sleep(Duration::from_millis(5 * cut)).await;
+        world.close();
+    }
+    let mut built = caught_up(&rows, &root).await;
+    // The handle of this account was checked anew, and given to it again.
+    let mut whole = whole;
+    for held in [&mut built, &mut whole] {
+        held.numbers.retain(|address, _| *address != did("ua"));
+        held.terms.retain(|(field, _), _| field == "text" || field == "author");
+    }
+    assert_eq!(built, whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_index_is_built_again_and_one_of_another_format_goes() {
     let dir = tempfile::tempdir().unwrap();
     let (rows, root) = (dir.path().join("rows"), dir.path().join("search"));

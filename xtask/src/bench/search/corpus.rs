@@ -11,6 +11,9 @@ const WORDS: usize = 60_000;
 /// One post in so many is written without spaces.
 const UNSPACED_EVERY: usize = 7;
 
+/// Characters of a post.
+const TEXT_CHARS_MAX: usize = 290;
+
 /// Moment of the newest post, in microseconds: 2025-06-01T12:00:00Z.
 const NEWEST_US: i64 = 1_748_779_200_000_000;
 
@@ -99,12 +102,13 @@ impl Corpus {
 
     pub(crate) fn post(&self, number: usize) -> Written {
         let mut dice = StdRng::seed_from_u64(0x7ea7_0000_0000 + number as u64);
-        let text = if number % UNSPACED_EVERY == 0 {
+        let text: String = if number % UNSPACED_EVERY == 0 {
             let length = dice.random_range(8..60);
             (0..length).filter_map(|_| unspaced(&mut dice)).collect()
         } else {
             let words = dice.random_range(3..40);
-            self.text(&mut dice, words)
+            // The lexicon's bound is 300.
+            self.text(&mut dice, words).chars().take(TEXT_CHARS_MAX).collect()
         };
         // The last year, evenly.
         let at_us = NEWEST_US - (self.posts - number) as i64 * (365 * 24 * 3600 * 1_000_000 / self.posts.max(1) as i64);
