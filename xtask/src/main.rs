@@ -4,9 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod browser;
 mod crash;
+mod dashboards;
+mod drill;
 mod e2e;
 mod node;
+mod page;
+mod planes;
 mod postgres;
 mod proto;
 mod shell;
@@ -28,7 +33,7 @@ struct Cli {
 enum Task {
     /// Install what the tests need, and run every test. Ends with "N passed, N failed".
     Test {
-        /// Only the parts whose name contains this: tidy, unit, search, e2e.
+        /// Only the parts whose name contains this: tidy, unit, rules, search, drill, page, e2e.
         filter: Option<String>,
     },
     /// The real AppView, PDS, PLC directory and bsync around the data plane.
@@ -38,6 +43,16 @@ enum Task {
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Prometheus and the rules of this repository against a caller that sends large batches: is somebody told in time?
+    Drill(drill::Args),
+    /// The page of the admin port in a real browser.
+    Page(page::Args),
+    /// Make the rules for Prometheus, the board for Grafana and the runbook from their definitions.
+    Dashboards {
+        /// Only say whether they would change.
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the house rules: floors, banned names, table numbers, links in docs, file sizes.
     Tidy,
     /// Generate the wire types from proto/*.proto.
@@ -59,16 +74,15 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test { filter } => return test::run(filter.as_deref()),
-        Task::E2e(args) => e2e::run(&args).and_then(|(passed, failed)| {
-            println!("{passed} passed, {failed} failed");
-            anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
-            Ok(())
-        }),
+        Task::E2e(args) => e2e::run(&args).and_then(counted),
+        Task::Drill(args) => drill::run(&args).and_then(counted),
+        Task::Page(args) => page::run(&args).and_then(counted),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
             Ok(())
         }),
         Task::Bench(what) => bench::run(what),
+        Task::Dashboards { check } => dashboards::run(check),
         Task::Tidy => tidy::run(),
         Task::Proto { check } => proto::generate(check),
         Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),
@@ -80,4 +94,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says how many checks passed and failed, and fails if any did.
+fn counted((passed, failed): (u64, u64)) -> anyhow::Result<()> {
+    println!("{passed} passed, {failed} failed");
+    anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
+    Ok(())
 }
