@@ -83,7 +83,7 @@ async fn drill(bin: &std::path::Path) -> Result<(u64, u64)> {
     .await?;
     tokio::time::sleep(QUIET).await;
     let before: Vec<Alert> = firing(&prometheus).await?;
-    let (small_before, slowest_before) = (small.answered.load(Relaxed), small.slowest_us.swap(0, Relaxed));
+    let (small_before, took_before) = (small.answered.load(Relaxed), small.take_ms());
 
     println!("batch-job begins: {LARGE_PER_SECOND} calls a second, 20,000 keys each");
     let begun = Instant::now();
@@ -108,11 +108,9 @@ async fn drill(bin: &std::path::Path) -> Result<(u64, u64)> {
     let scrapes = query(&prometheus, "max_over_time(scrape_duration_seconds{job=\"groundplane\"}[2m])").await?;
     let series = query(&prometheus, "max_over_time(scrape_samples_scraped{job=\"groundplane\"}[2m])").await?;
     println!("small calls   {small_before} before, {} with the batches, {failed} failed", small.answered.load(Relaxed));
-    println!(
-        "slowest small {:.1} ms before, {:.1} ms with the batches",
-        slowest_before as f64 / 1e3,
-        small.slowest_us.load(Relaxed) as f64 / 1e3
-    );
+    for (when, [p50, p99, slowest]) in [("before", took_before), ("with batches", small.take_ms())] {
+        println!("small calls   {when}: p50 {p50:.1} ms, p99 {p99:.1} ms, slowest {slowest:.1} ms");
+    }
     println!(
         "large calls   {} answered, {} refused or failed",
         large.answered.load(Relaxed),

@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -182,8 +182,18 @@ pub(crate) struct Caller {
 pub(crate) struct Tally {
     pub(crate) answered: AtomicU64,
     pub(crate) failed: AtomicU64,
-    /// The slowest answer, in microseconds.
-    pub(crate) slowest_us: AtomicU64,
+    /// How long each took from the moment it was due, in microseconds.
+    took_us: Mutex<Vec<u32>>,
+}
+
+impl Tally {
+    /// How long calls took, 50 and 99 of a hundred and all of them, in milliseconds. What was counted before goes.
+    pub(crate) fn take_ms(&self) -> [f64; 3] {
+        let mut took = std::mem::take(&mut *self.took_us.lock().unwrap_or_else(PoisonError::into_inner));
+        took.sort_unstable();
+        let at = |part: f64| took.get(((took.len() as f64 * part) as usize).min(took.len().saturating_sub(1)));
+        [0.5, 0.99, 1.0].map(|part| at(part).map_or(f64::NAN, |us| f64::from(*us) / 1e3))
+    }
 }
 
 impl Caller {
@@ -240,8 +250,8 @@ impl Caller {
                         Ok(()) => tally.answered.fetch_add(1, Relaxed),
                         Err(_) => tally.failed.fetch_add(1, Relaxed),
                     };
-                    let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    tally.slowest_us.fetch_max(took, Relaxed);
+                    let took = u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX);
+                    tally.took_us.lock().unwrap_or_else(PoisonError::into_inner).push(took);
                 });
                 while calls.try_join_next().is_some() {}
             }
