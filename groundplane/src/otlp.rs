@@ -471,9 +471,9 @@ mod tests {
         assert_eq!((sent, counts.dropped.load(Relaxed)), (3, 3));
     }
 
-    /// The bytes that an independent reader of the format has read; fixtures/otlp/README.md says how to repeat it.
+    /// Bytes that somebody else's code has written from the same values; see fixtures/otlp/README.md.
     #[test]
-    fn the_bytes_are_those_that_another_reader_understood() {
+    fn the_bytes_are_those_that_another_writer_makes() {
         let bytes = request(&service(), &[trace()]).encode_to_vec();
         let read: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(read, include_str!("../../fixtures/otlp/traces.hex").trim());
