@@ -2,11 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use gp_index::system_now_us;
+use gp_serve::LogCounts;
 use gp_synth::{Network, Size, Spec};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,7 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the demo until it is told to stop.
 pub(crate) fn run(demo: DemoSettings) -> Result<()> {
-    let _log = telemetry::start("warn");
+    let log = telemetry::start("warn");
     install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let stop = CancellationToken::new();
@@ -38,7 +40,7 @@ pub(crate) fn run(demo: DemoSettings) -> Result<()> {
     let result = runtime.block_on(async {
         stop_on_signals(&stop, false)?;
         tokio::select! {
-            result = show(&demo, data_dir, temporary.path(), stop.clone()) => result,
+            result = show(&demo, data_dir, temporary.path(), stop.clone(), Arc::clone(&log.counts)) => result,
             // Before serving has begun there is nothing to end in order.
             () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_secs(9)).await } => Ok(()),
         }
@@ -47,7 +49,13 @@ pub(crate) fn run(demo: DemoSettings) -> Result<()> {
     result
 }
 
-async fn show(demo: &DemoSettings, data_dir: PathBuf, temporary: &Path, stop: CancellationToken) -> Result<()> {
+async fn show(
+    demo: &DemoSettings,
+    data_dir: PathBuf,
+    temporary: &Path,
+    stop: CancellationToken,
+    logs: Arc<LogCounts>,
+) -> Result<()> {
     telemetry::say(&format!("Making a network of {} accounts (seed {}) ...", demo.accounts, demo.seed));
     let begun = Instant::now();
     let records = u64::from(demo.accounts) * RECORDS_PER_ACCOUNT;
@@ -66,7 +74,7 @@ async fn show(demo: &DemoSettings, data_dir: PathBuf, temporary: &Path, stop: Ca
         begun.elapsed().as_secs_f64()
     ));
     let settings = settings(demo, &network, data_dir);
-    let plane = Plane::start(&settings, true).await?;
+    let plane = Plane::start(&settings, true, logs).await?;
     load(&plane, network.head_seq(), &stop).await;
     if stop.is_cancelled() {
         return plane.serve(stop).await;
@@ -107,6 +115,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         block_cache_mib: BLOCK_CACHE_MIB,
         exit_on_stdin_eof: false,
         allow_private_networks: true,
+        otlp_url: None,
         log: "warn".into(),
     }
 }

@@ -2,7 +2,10 @@
 
 mod client;
 mod demo;
+mod doctor;
+mod figures;
 mod operator;
+mod otlp;
 mod serve;
 mod settings;
 mod telemetry;
@@ -44,6 +47,16 @@ fn main() -> ExitCode {
         },
         Command::Demo(settings) => demo::run(settings),
         Command::Get(settings) => client::run(settings),
+        Command::Doctor(settings) => match doctor::run(*settings) {
+            Ok(true) => Ok(()),
+            // What must change has been said.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(e) => Err(e),
+        },
+        Command::Catalog => {
+            telemetry::say(&gp_serve::catalog::markdown());
+            Ok(())
+        }
         Command::Completions { shell } => return completions(&shell),
     };
     match done {

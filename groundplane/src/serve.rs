@@ -12,11 +12,18 @@ use anyhow::{Context, Result};
 use gp_index::{Cx, system_now_us, tables};
 use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
+use gp_serve::{LogCounts, Server, Traces};
 use gp_store::{Store, Writer, WriterConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{operator::Operations, settings::Settings, telemetry};
+use crate::{
+    figures::IngestFigures,
+    operator::Operations,
+    otlp::{Exporter, Sending, Service},
+    settings::Settings,
+    telemetry,
+};
 
 /// Time given to the last reads and writes once serving has ended.
 const LAST_WORK_MAX: Duration = Duration::from_secs(2);
@@ -26,13 +33,13 @@ const SEARCH_FOLDER: &str = "search";
 
 /// Runs until it is told to stop.
 pub(crate) fn run(settings: Settings) -> Result<()> {
-    let _log = telemetry::start(&settings.log);
+    let log = telemetry::start(&settings.log);
     install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let stop = CancellationToken::new();
     let result = runtime.block_on(async {
         stop_on_signals(&stop, settings.exit_on_stdin_eof)?;
-        let plane = Plane::start(&settings, true).await?;
+        let plane = Plane::start(&settings, true, Arc::clone(&log.counts)).await?;
         tracing::info!(
             listen = %plane.listen, admin = %plane.admin, version = env!("CARGO_PKG_VERSION"), "ready to serve"
         );
@@ -62,13 +69,14 @@ pub(crate) struct Plane {
     config: gp_serve::Config,
     operations: Arc<Operations>,
     search: Arc<Search>,
+    traces: Option<Sending>,
     writer_thread: JoinHandle<()>,
 }
 
 impl Plane {
     /// Opens the store, binds the ports and begins to follow the network. `with_ingest` false leaves the network out
     /// until [`Plane::follow`].
-    pub(crate) async fn start(settings: &Settings, with_ingest: bool) -> Result<Self> {
+    pub(crate) async fn start(settings: &Settings, with_ingest: bool, logs: Arc<LogCounts>) -> Result<Self> {
         let listener = bind(settings.listen, "--listen").await?;
         let admin_listener = bind(settings.admin_listen, "--admin-listen").await?;
         let store = open(&settings.data_dir, settings)?;
@@ -96,6 +104,17 @@ impl Plane {
             roles: settings.roles.clone(),
             store_name: settings.store.clone(),
         });
+        let (traces, sending) = match &settings.otlp_url {
+            Some(url) => {
+                let service = Service {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    instance: listener.local_addr()?.to_string(),
+                };
+                let (exporter, sending) = Exporter::start(url, service)?;
+                (Some(exporter as Arc<dyn Traces>), Some(sending))
+            }
+            None => (None, None),
+        };
         let config = gp_serve::Config {
             callers: settings.caller.clone(),
             auth_tokens: settings.auth_token.clone(),
@@ -103,6 +122,9 @@ impl Plane {
             admin_token: settings.admin_token.clone(),
             keys_max: settings.keys_max,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_hash: Some(settings.hash()),
+            logs,
+            traces,
             ..Default::default()
         };
         Ok(Self {
@@ -115,17 +137,23 @@ impl Plane {
             config,
             operations,
             search,
+            traces: sending,
             writer_thread,
         })
     }
 
     /// Serves until told to stop, then ends everything in order: calls, network, writer.
     pub(crate) async fn serve(self, stop: CancellationToken) -> Result<()> {
-        let Self { cx, ingest, listener, admin_listener, config, operations, search, writer_thread, .. } = self;
-        let served =
-            gp_serve::serve(listener, Some(admin_listener), cx.clone(), Arc::clone(&operations) as _, config, stop);
-        served.await.map_err(|e| anyhow::anyhow!("{e}"))?;
+        let Self { cx, ingest, listener, admin_listener, config, operations, search, traces, writer_thread, .. } = self;
+        let server = Server::new(cx.clone(), Arc::clone(&operations) as _, config)?;
+        if let Some(ingest) = &ingest {
+            server.metrics().add(Arc::new(IngestFigures(ingest.clone())));
+        }
+        server.serve(listener, Some(admin_listener), stop).await;
         tracing::info!("calls have ended");
+        if let Some(traces) = traces {
+            traces.end().await;
+        }
         if let Some(ingest) = &ingest {
             ingest.shutdown().await;
         }

@@ -28,6 +28,11 @@ pub(crate) enum Command {
     Get(GetSettings),
     /// Print the settings in force, as `serve` would see them.
     Config(Box<Settings>),
+    /// Look whether this machine and everybody the settings name are fit for `serve`, and say what to change. Ends with 1
+    /// if something must.
+    Doctor(Box<Settings>),
+    /// Print every metric with its type, its labels and what it says, as a table in Markdown.
+    Catalog,
     /// Print a completion script for a shell. It completes the names of calls as well.
     Completions {
         /// bash, zsh or fish.
@@ -115,6 +120,9 @@ pub(crate) struct Settings {
     /// Let identity and repo look-ups reach loopback and private addresses (development).
     #[arg(long, env = "GROUNDPLANE_ALLOW_PRIVATE_NETWORKS", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) allow_private_networks: bool,
+    /// Collector of traces, OTLP over HTTP: its base URL, as http://127.0.0.1:4318. None: no traces.
+    #[arg(long, env = "GROUNDPLANE_OTLP_URL")]
+    pub(crate) otlp_url: Option<String>,
     /// What to log: error, warn, info, debug, or a filter.
     #[arg(long, env = "GROUNDPLANE_LOG", default_value = "info")]
     pub(crate) log: String,
@@ -187,6 +195,7 @@ impl Settings {
             &mut self.bsync_api_key,
             &mut self.memcached,
             &mut self.admin_token,
+            &mut self.otlp_url,
         ] {
             if option.as_deref().is_some_and(|text| text.trim().is_empty()) {
                 *option = None;
@@ -229,6 +238,7 @@ impl Settings {
             self.did_resolver_url.as_ref(),
             self.handle_resolver_url.as_ref(),
             self.bsync_url.as_ref(),
+            self.otlp_url.as_ref(),
         ]
         .into_iter()
         .flatten()
@@ -241,6 +251,20 @@ impl Settings {
             gp_ingest::relay_base(url).map_err(|why| Wrong(format!("--relay-url: {why}")))?;
         }
         Ok(self)
+    }
+
+    /// A number that differs when the settings do. Secrets are left out of it: whoever reads it learns nothing of them.
+    pub(crate) fn hash(&self) -> String {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| String::new());
+        let shown = Self {
+            admin_token: hidden(&self.admin_token),
+            bsync_api_key: hidden(&self.bsync_api_key),
+            auth_token: vec![String::new(); self.auth_token.len()],
+            ..self.clone()
+        };
+        // FNV-1a, so that it stays the same from one build to the next.
+        let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        format!("{:016x}", format!("{shown:?}").bytes().fold(0xcbf2_9ce4_8422_2325, fold))
     }
 
     /// Whether a role runs in this process.

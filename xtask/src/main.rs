@@ -4,10 +4,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod browser;
 mod crash;
+mod dashboards;
+mod drill;
 mod e2e;
 mod labels;
 mod node;
+mod page;
+mod planes;
 mod postgres;
 mod proto;
 mod shell;
@@ -41,6 +46,16 @@ enum Task {
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Prometheus and the rules of this repository against a caller that sends large batches: is somebody told in time?
+    Drill(drill::Args),
+    /// The page of the admin port in a real browser.
+    Page(page::Args),
+    /// Make the rules for Prometheus, the board for Grafana and the runbook from their definitions.
+    Dashboards {
+        /// Only say whether they would change.
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the house rules: floors, banned names, table numbers, links in docs, file sizes.
     Tidy,
     /// Generate the wire types from proto/*.proto.
@@ -62,17 +77,16 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test { filter } => return test::run(filter.as_deref()),
-        Task::E2e(args) => e2e::run(&args).and_then(|(passed, failed)| {
-            println!("{passed} passed, {failed} failed");
-            anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
-            Ok(())
-        }),
+        Task::E2e(args) => e2e::run(&args).and_then(counted),
         Task::Labels(args) => labels::run(&args),
+        Task::Drill(args) => drill::run(&args).and_then(counted),
+        Task::Page(args) => page::run(&args).and_then(counted),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
             Ok(())
         }),
         Task::Bench(what) => bench::run(what),
+        Task::Dashboards { check } => dashboards::run(check),
         Task::Tidy => tidy::run(),
         Task::Proto { check } => proto::generate(check),
         Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),
@@ -84,4 +98,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says how many checks passed and failed, and fails if any did.
+fn counted((passed, failed): (u64, u64)) -> anyhow::Result<()> {
+    println!("{passed} passed, {failed} failed");
+    anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
+    Ok(())
 }

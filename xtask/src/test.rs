@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bench, e2e, labels, shell, tidy};
+use crate::{bench, dashboards, drill, e2e, labels, page, shell, tidy};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -25,8 +25,11 @@ type Part = (&'static str, fn() -> Result<(u64, u64)>);
 const PARTS: &[Part] = &[
     ("tidy", tidy_part),
     ("unit", unit),
+    ("rules", dashboards::test),
     ("search", bench::search::short),
     ("labels", labels_in_short),
+    ("drill", || drill::run(&drill::Args::default())),
+    ("page", || page::run(&page::Args::default())),
     ("e2e", end_to_end),
 ];
 

@@ -42,7 +42,7 @@ const BANS: &[Ban] = &[
     Ban {
         text: "tokio::spawn(",
         why: "only owners of long-lived tasks start tasks: index asks for keys and the store decides how",
-        owners: &["crates/ingest/", "crates/serve/", "crates/synth/", "groundplane/"],
+        owners: &["crates/ingest/", "crates/serve/", "crates/synth/", "groundplane/", "xtask/"],
     },
     Ban {
         text: "spawn_blocking(",

@@ -258,17 +258,27 @@ impl Relay {
         }
     }
 
+    /// Whether the relay is being read.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+
+    /// Time since the last applied event happened, in microseconds; none before the first.
+    pub(crate) fn behind_us(&self, now_us: i64) -> Option<i64> {
+        match self.tracker.time_us() {
+            // Everything that was read is applied, and the relay has nothing more to say.
+            _ if self.is_connected() && self.tracker.in_flight() == 0 => Some(0),
+            0 => None,
+            time_us => Some((now_us - time_us).max(0)),
+        }
+    }
+
     /// What can be said of this relay.
     pub(crate) fn status(&self, running: bool, now_us: i64) -> Value {
         let seq = self.tracker.seq();
-        let connected = self.connected.load(Relaxed);
+        let connected = self.is_connected();
         let in_flight = self.tracker.in_flight();
-        let behind_us = match self.tracker.time_us() {
-            // Everything that was read is applied, and the relay has nothing more to say.
-            _ if connected && in_flight == 0 => Some(0),
-            0 => None,
-            time_us => Some((now_us - time_us).max(0)),
-        };
+        let behind_us = self.behind_us(now_us);
         let state = self.state.lock();
         let word = match () {
             () if self.ahead.load(Relaxed) => "future_cursor",

@@ -58,6 +58,10 @@ struct Inner {
 pub struct Figures {
     /// Position of the first relay.
     pub seq: i64,
+    /// Whether the first relay is being read.
+    pub connected: bool,
+    /// Microseconds since its last applied event happened; none before the first.
+    pub behind_us: Option<i64>,
     /// Work queued or running, follow-ups included.
     pub pending: u64,
     /// Events read and not yet applied.
@@ -210,8 +214,11 @@ impl Ingest {
         let (seq, pending) = self.snapshot();
         let shared = &self.inner.shared;
         let (events, bytes) = shared.room.taken();
+        let relay = self.inner.relays.first();
         Figures {
             seq,
+            connected: relay.is_some_and(|relay| relay.is_connected()),
+            behind_us: relay.and_then(|relay| relay.behind_us((shared.cx.now_us)())),
             pending,
             events_in_flight: events as u64,
             bytes_in_flight: bytes as u64,

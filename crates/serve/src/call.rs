@@ -18,6 +18,7 @@ use crate::{
     metrics::{Ended, Stage},
     rpc::{Asked, Rpc},
     server::Shared,
+    trace::{self, Context, Stages, Trace},
     wire::count_fields,
 };
 
@@ -63,7 +64,7 @@ where
     F: Future<Output = Result<Received, Status>>,
 {
     let headers = inbound.headers;
-    let mut flight = Flight::begin(shared, inbound.rpc.index, headers);
+    let mut flight = Flight::begin(shared, inbound.rpc.index, inbound.rpc.class, headers);
     // A panic ends this call and no other.
     let outcome = AssertUnwindSafe(answer(shared, inbound, receive, &mut flight)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|panic| Err(panicked(shared, flight.rpc, &*panic)));
@@ -73,7 +74,7 @@ where
 
 /// Counts a call to what is no method of the contract.
 pub(crate) fn unknown(shared: &Shared, headers: &HeaderMap) -> Result<Answered, Status> {
-    let flight = Flight::begin(shared, shared.metrics.calls.no_rpc(), headers);
+    let flight = Flight::begin(shared, shared.metrics.calls.no_rpc(), Class::Control, headers);
     let outcome = Err(Status::new(Code::Unimplemented, "no such method"));
     flight.end(headers, &outcome);
     outcome
@@ -109,6 +110,7 @@ where
         if rpc.class.takes_lists() { config.request_bytes_max } else { config.request_bytes_max / SMALL_REQUEST_PART };
     let received = within(deadline, receive(bytes_max)).await??;
     flight.request_bytes = received.message.len();
+    flight.stages.end("receive");
 
     // Keys are counted before a list of them is built, and again by what they mean.
     let keys_max = config.keys_max as usize;
@@ -162,8 +164,10 @@ async fn whole(
     };
     // Questions about the process are answered however busy it is.
     let _permit = if rpc.class == Class::Control { None } else { Some(turn.admit(shared).await?) };
+    flight.stages.end("wait");
     flight.stage = Stage::Run;
     let message = within(deadline, rpc.run(asked, &shared.cx)).await??;
+    flight.stages.end("run");
     let held = shared.budget.hold(message.len())?;
     let bytes = message.len();
     Ok(Answered { parts: SmallVec::from_buf([message]), bytes, held })
@@ -190,6 +194,8 @@ async fn in_slices(
     let units_of_slice = (flight.units / price.keys.div_ceil(slice_keys)).max(1);
     let at_a_time = (shared.admission.units_of_one_max() / units_of_slice).clamp(1, SLICES_AT_A_TIME_MAX);
     let mut slices = asked.slices(slice_keys as usize).into_iter();
+    let stages = &mut flight.stages;
+    let noted = stages.are_noted();
 
     let work = async {
         let mut running = FuturesOrdered::new();
@@ -197,19 +203,23 @@ async fn in_slices(
         let mut wait_until = shared.wait_until(deadline);
         for slice in slices.by_ref().take(at_a_time as usize) {
             let turn = turn(&*slice, wait_until);
-            running.push_back(answer_slice(shared, slice, turn));
+            running.push_back(answer_slice(shared, slice, turn, noted));
             wait_until = deadline;
         }
         let (mut parts, mut bytes) = (SmallVec::new(), 0);
         let mut held = shared.budget.hold(0).map_err(|status| (Stage::Run, status))?;
         while let Some(done) = running.next().await {
-            let part = done?;
+            let (part, times) = done?;
+            if let Some(Times { asked, admitted, answered, keys }) = times {
+                stages.note("wait", asked, admitted, keys);
+                stages.note("run", admitted, answered, keys);
+            }
             held.grow(part.len()).map_err(|status| (Stage::Run, status))?;
             bytes += part.len();
             parts.push(part);
             if let Some(slice) = slices.next() {
                 let turn = turn(&*slice, deadline);
-                running.push_back(answer_slice(shared, slice, turn));
+                running.push_back(answer_slice(shared, slice, turn, noted));
             }
             // Answers that the memory gives do not wait for anything; others have their turn here.
             tokio::task::yield_now().await;
@@ -222,11 +232,28 @@ async fn in_slices(
     })
 }
 
+/// How long a slice took, if somebody wants to know.
+struct Times {
+    asked: Instant,
+    admitted: Instant,
+    answered: Instant,
+    keys: u32,
+}
+
 /// Answers one slice in its turn. An error says how far it had come.
-async fn answer_slice(shared: &Shared, asked: Box<dyn Asked>, turn: Turn<'_>) -> Result<Bytes, (Stage, Status)> {
+async fn answer_slice(
+    shared: &Shared,
+    asked: Box<dyn Asked>,
+    turn: Turn<'_>,
+    noted: bool,
+) -> Result<(Bytes, Option<Times>), (Stage, Status)> {
     let rpc = turn.rpc;
+    let begun = noted.then(|| (Instant::now(), asked.price().keys));
     let _permit = turn.admit(shared).await.map_err(|status| (Stage::Admission, status))?;
-    rpc.run(asked, &shared.cx).await.map_err(|e| (Stage::Run, Status::from(e)))
+    let admitted = Instant::now();
+    let part = rpc.run(asked, &shared.cx).await.map_err(|e| (Stage::Run, Status::from(e)))?;
+    let times = begun.map(|(asked, keys)| Times { asked, admitted, answered: Instant::now(), keys });
+    Ok((part, times))
 }
 
 /// A piece of work that wants room.
@@ -262,11 +289,7 @@ fn panicked(shared: &Shared, rpc: usize, panic: &(dyn Any + Send)) -> Status {
     let calls = &shared.metrics.calls;
     calls.panicked(rpc);
     let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    if shared.error_lines.opens((shared.cx.now_us)()) {
-        tracing::error!(rpc = calls.rpc_name(rpc), panic = said, "a call ended in a panic; the process goes on");
-    } else {
-        shared.metrics.logs().count_rate(1);
-    }
+    tracing::error!(rpc = calls.rpc_name(rpc), panic = said, "a call ended in a panic; the process goes on");
     Status::new(Code::Internal, "the call failed in an unexpected way; the server's log says more")
 }
 
@@ -274,9 +297,13 @@ fn panicked(shared: &Shared, rpc: usize, panic: &(dyn Any + Send)) -> Status {
 struct Flight<'a> {
     shared: &'a Shared,
     rpc: usize,
+    class: Class,
     caller: CallerId,
     started: Instant,
     stage: Stage,
+    /// Its place in a trace; none if nobody takes traces.
+    context: Option<Context>,
+    stages: Stages,
     price: Price,
     units: u32,
     request_bytes: usize,
@@ -284,15 +311,20 @@ struct Flight<'a> {
 }
 
 impl<'a> Flight<'a> {
-    fn begin(shared: &'a Shared, rpc: usize, headers: &HeaderMap) -> Self {
+    fn begin(shared: &'a Shared, rpc: usize, class: Class, headers: &HeaderMap) -> Self {
         let caller = shared.callers.of(headers);
         shared.metrics.calls.begin(caller);
+        let started = Instant::now();
+        let context = shared.config.traces.is_some().then(|| Context::of(headers));
         Self {
             shared,
             rpc,
+            class,
             caller,
-            started: Instant::now(),
+            started,
             stage: Stage::Receive,
+            stages: context.map_or_else(Stages::default, |_| Stages::noting(started)),
+            context,
             price: Price::default(),
             units: 0,
             request_bytes: 0,
@@ -303,7 +335,7 @@ impl<'a> Flight<'a> {
     fn priced(&mut self, price: Price, units: u32) {
         self.price = price;
         self.units = units;
-        self.shared.metrics.calls.priced(self.caller, price.keys);
+        self.shared.metrics.calls.priced(self.rpc, self.caller, price.keys);
     }
 
     fn end(mut self, headers: &HeaderMap, outcome: &Result<Answered, Status>) {
@@ -326,17 +358,46 @@ impl<'a> Flight<'a> {
             status,
             stage: self.stage,
         };
-        shared.metrics.calls.ended(&ended);
-        shared.top.ended(&ended, headers, shared.cx.now_us);
+        let is_new = shared.metrics.calls.ended(&ended);
+        let context = self.context;
+        let trace = || context.map(|it| it.trace).or_else(|| trace::parent(headers).map(|(trace, _)| trace));
+        shared.top.ended(&ended, trace, shared.cx.now_us);
+        if let (Some(traces), Some(context)) = (&shared.config.traces, self.context)
+            && let Some(kept) = trace::kept(&context, &ended, self.class, is_new)
+        {
+            traces.take(self.trace(context, kept, &ended));
+        }
         if let Some(status) = status
             && status.code == Code::Internal
         {
-            // One line says what failed; how often is in the metrics.
-            if shared.error_lines.opens((shared.cx.now_us)()) {
-                tracing::error!(rpc = shared.metrics.calls.rpc_name(self.rpc), why = %status.message, "a call failed");
-            } else {
-                shared.metrics.logs().count_rate(1);
-            }
+            // A few lines a second say what failed; how often is in the metrics.
+            tracing::error!(rpc = shared.metrics.calls.rpc_name(self.rpc), why = %status.message, "a call failed");
+        }
+    }
+}
+
+impl Flight<'_> {
+    /// What there is to say of a call that ended. Its stages leave.
+    fn trace(&mut self, context: Context, kept: &'static str, ended: &Ended<'_>) -> Trace {
+        let calls = &self.shared.metrics.calls;
+        let duration_us = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX);
+        Trace {
+            context,
+            rpc: calls.rpc_name(self.rpc),
+            caller: calls.caller_name(self.caller.index()).to_owned(),
+            began_us: (self.shared.cx.now_us)().saturating_sub_unsigned(duration_us),
+            duration_us,
+            code: ended.status.map_or(Code::Ok, |status| status.code),
+            message: ended.status.map(|status| status.message.to_string()).unwrap_or_default(),
+            shed: ended.status.and_then(|status| status.shed),
+            keys: ended.keys,
+            unique: ended.unique,
+            skip_cache: ended.skip_cache,
+            units: ended.units,
+            request_bytes: ended.request_bytes,
+            response_bytes: ended.response_bytes,
+            kept,
+            stages: std::mem::take(&mut self.stages),
         }
     }
 }

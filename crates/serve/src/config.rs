@@ -1,6 +1,8 @@
 //! What can be set about serving. Every number is a bound, with its unit in its name.
 
-use crate::caller::CALLERS_MAX;
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::{LogCounts, Peer, Traces, caller::CALLERS_MAX};
 
 /// How the process serves.
 #[derive(Clone, Debug)]
@@ -61,6 +63,14 @@ pub struct Config {
     pub admin_body_bytes_max: usize,
     /// The version shown in `/metrics`.
     pub version: String,
+    /// A number of the settings in force, shown in `/metrics`: it differs when they do.
+    pub settings_hash: Option<String>,
+    /// Where the data is asked for over TCP, so that `/metrics` can tell these sockets from others.
+    pub peers: Vec<(Peer, SocketAddr)>,
+    /// Counts of log lines, shown in `/metrics`. Shared with the layer that writes them.
+    pub logs: Arc<LogCounts>,
+    /// Takes traces of calls. None: nothing is noted of them.
+    pub traces: Option<Arc<dyn Traces>>,
 }
 
 impl Default for Config {
@@ -91,6 +101,10 @@ impl Default for Config {
             drain_ms_max: 8_000,
             admin_body_bytes_max: 16 << 20,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_hash: None,
+            peers: Vec::new(),
+            logs: Arc::default(),
+            traces: None,
         }
     }
 }

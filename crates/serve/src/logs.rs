@@ -1,9 +1,13 @@
-//! Figures about log lines, and the bound on lines about failing calls.
+//! Figures about log lines, and the bound on how many are written.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Lines a second from one place; the rest is counted.
-const LINES_PER_SECOND_MAX: u32 = 5;
+/// Lines a second from one place in the code; the rest is counted.
+pub const LINES_PER_SECOND_OF_ONE: u32 = 5;
+/// Lines a second from the whole process; the rest is counted.
+pub const LINES_PER_SECOND_MAX: u32 = 100;
+/// Places that have a bound of their own. Two that share one share its lines.
+const PLACES: usize = 256;
 
 /// Levels of a log line; a metric label.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -12,16 +16,48 @@ pub const SITES: [&str; 6] = ["store", "index", "ingest", "serve", "main", "othe
 /// Why a log line was not written; a metric label.
 pub const SUPPRESSED: [&str; 3] = ["rate", "buffer_full", "sink_error"];
 
-/// Counts of log lines. The layer that writes them adds to it; `/metrics` shows it.
-#[derive(Debug, Default)]
+/// Counts of log lines, and who may write one. The layer that writes them asks and adds; `/metrics` shows it.
+///
+/// Every line that was to be written is counted once as an event, and ends as written or as suppressed, exactly; what
+/// waits for the sink is neither yet.
+#[derive(Debug)]
 pub struct LogCounts {
     events: [[AtomicU64; SITES.len()]; LEVELS.len()],
     suppressed: [AtomicU64; SUPPRESSED.len()],
+    written: AtomicU64,
+    waiting: AtomicU64,
+    places: [LineGate; PLACES],
+    process: LineGate,
+}
+
+impl Default for LogCounts {
+    fn default() -> Self {
+        Self {
+            events: Default::default(),
+            suppressed: Default::default(),
+            written: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            places: [const { LineGate::new() }; PLACES],
+            process: LineGate::new(),
+        }
+    }
 }
 
 impl LogCounts {
-    /// Counts a line by its level and the module path it comes from.
-    pub fn count(&self, level: tracing::Level, target: &str) {
+    /// Counts a line by its level and the module path it comes from, and says whether it may be written. `place` is a
+    /// number that differs between places in the code; `second` counts up from the start of the process.
+    pub fn admits(&self, level: tracing::Level, target: &str, place: usize, second: u32) -> bool {
+        self.count(level, target);
+        // Addresses of places are multiples of eight, and neighbours come one after the other.
+        let place = &self.places[(place >> 3).wrapping_mul(0x9e37_79b1) >> 7 & (PLACES - 1)];
+        let admitted = place.opens(second, LINES_PER_SECOND_OF_ONE) && self.process.opens(second, LINES_PER_SECOND_MAX);
+        if !admitted {
+            self.suppressed[0].fetch_add(1, Relaxed);
+        }
+        admitted
+    }
+
+    fn count(&self, level: tracing::Level, target: &str) {
         let site = match target.split("::").next().unwrap_or_default() {
             "gp_store" => 0,
             "gp_index" => 1,
@@ -40,19 +76,47 @@ impl LogCounts {
         self.events[level][site].fetch_add(1, Relaxed);
     }
 
-    /// Counts lines that were not written: there were too many in a second.
-    pub fn count_rate(&self, lines: u64) {
-        self.suppressed[0].fetch_add(lines, Relaxed);
+    /// An admitted line is on its way to the sink. Each ends in one of the three ways below.
+    pub fn waits(&self) {
+        self.waiting.fetch_add(1, Relaxed);
     }
 
-    /// Counts lines that were not written: the buffer in front of the sink was full.
-    pub fn count_buffer_full(&self, lines: u64) {
-        self.suppressed[1].fetch_add(lines, Relaxed);
+    /// It was written.
+    pub fn written(&self) {
+        self.written.fetch_add(1, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
-    /// Counts lines that were not written: the sink failed.
-    pub fn count_sink_error(&self, lines: u64) {
-        self.suppressed[2].fetch_add(lines, Relaxed);
+    /// It was not written: the sink failed.
+    pub fn sink_failed(&self) {
+        self.suppressed[2].fetch_add(1, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// It was not written: too many wait already.
+    pub fn buffer_full(&self) {
+        self.suppressed[1].fetch_add(1, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// Lines that were written.
+    pub fn written_total(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// Lines that wait for the sink.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Lines that were to be written, whatever became of them.
+    pub fn events_total(&self) -> u64 {
+        self.events().map(|(.., lines)| lines).sum()
+    }
+
+    /// Lines that were not written, by reason.
+    pub fn suppressed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        SUPPRESSED.iter().zip(&self.suppressed).map(|(reason, lines)| (*reason, lines.load(Relaxed)))
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
@@ -60,28 +124,25 @@ impl LogCounts {
             SITES.iter().zip(sites).map(|(site, lines)| (*level, *site, lines.load(Relaxed)))
         })
     }
-
-    pub(crate) fn suppressed(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        SUPPRESSED.iter().zip(&self.suppressed).map(|(reason, lines)| (*reason, lines.load(Relaxed)))
-    }
 }
 
-/// Lets a few lines a second through.
-#[derive(Debug, Default)]
-pub(crate) struct LineGate {
-    second: AtomicU64,
-    lines: AtomicU32,
-}
+/// Lets a few lines a second through, never one more.
+#[derive(Debug)]
+struct LineGate(AtomicU64);
 
 impl LineGate {
-    /// Whether a line may be written in this second. Two that race at the turn of a second may both reset the count,
-    /// which lets a few lines more through.
-    pub(crate) fn opens(&self, now_us: i64) -> bool {
-        let second = u64::try_from(now_us / 1_000_000).unwrap_or(0);
-        if self.second.swap(second, Relaxed) != second {
-            self.lines.store(0, Relaxed);
-        }
-        self.lines.load(Relaxed) < LINES_PER_SECOND_MAX && self.lines.fetch_add(1, Relaxed) < LINES_PER_SECOND_MAX
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether a line may be written in this second.
+    fn opens(&self, second: u32, lines_max: u32) -> bool {
+        // The second above, and the lines in it below.
+        let pass = |state: u64| {
+            let (of, lines) = ((state >> 32) as u32, state as u32);
+            if second > of { Some(u64::from(second) << 32 | 1) } else { (lines < lines_max).then_some(state + 1) }
+        };
+        self.0.fetch_update(Relaxed, Relaxed, pass).is_ok()
     }
 }
 
@@ -90,17 +151,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_lets_five_lines_a_second_through() {
-        let gate = LineGate::default();
-        let through = |second: i64| (0..100).filter(|_| gate.opens(second * 1_000_000)).count();
-        assert_eq!([through(1), through(1), through(2), through(9)], [5, 0, 5, 5]);
+    fn one_place_writes_five_lines_a_second_and_all_of_them_a_hundred() {
+        let counts = LogCounts::default();
+        let through = |place: usize, second: u32| {
+            (0..100).filter(|_| counts.admits(tracing::Level::ERROR, "gp_serve::call", place, second)).count()
+        };
+        assert_eq!([through(8, 1), through(8, 1), through(8, 2), through(8, 9)], [5, 0, 5, 5]);
+        let of_all: usize = (0..1_000).map(|place| through(place * 64, 20)).sum();
+        assert_eq!(of_all, LINES_PER_SECOND_MAX as usize);
+        let suppressed: u64 = counts.suppressed().map(|(_, lines)| lines).sum();
+        assert_eq!(counts.events_total(), 100_400);
+        assert_eq!(suppressed, 100_400 - 15 - 100, "every line is accounted for");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_opens_nothing() {
+        let gate = LineGate::new();
+        assert!((0..5).all(|_| gate.opens(7, 5)));
+        assert!(!gate.opens(6, 5) && !gate.opens(7, 5) && gate.opens(8, 5));
     }
 
     #[test]
     fn lines_are_counted_by_the_crate_they_come_from() {
         let counts = LogCounts::default();
-        counts.count(tracing::Level::ERROR, "gp_store::engine");
-        counts.count(tracing::Level::INFO, "hyper::proto");
+        counts.admits(tracing::Level::ERROR, "gp_store::engine", 1, 1);
+        counts.admits(tracing::Level::INFO, "hyper::proto", 2, 1);
         let touched: Vec<_> = counts.events().filter(|(.., lines)| *lines > 0).collect();
         assert_eq!(touched, [("error", "store", 1), ("info", "other", 1)]);
     }

@@ -60,6 +60,15 @@ impl Class {
         })
     }
 
+    /// What a call should take at most; one that takes longer is worth a look.
+    pub(crate) fn slow(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Control | Self::Point | Self::Count => 25,
+            Self::Scan | Self::Pairs | Self::Write => 50,
+            Self::Compose | Self::Search => 100,
+        })
+    }
+
     /// Whether a request of this class may carry a long list, and so may be large.
     pub(crate) fn takes_lists(self) -> bool {
         matches!(self, Self::Point | Self::Pairs | Self::Count)

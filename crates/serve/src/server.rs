@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -21,8 +21,8 @@ use crate::{
     admission::Admission,
     budget::Budget,
     caller::{Callers, Tokens},
-    logs::LineGate,
-    metrics::{Live, memory_limit_bytes},
+    history::{self, History},
+    metrics::{BEAT, Live, Pulse, Sockets, memory_limit_bytes},
     top::{SLOT, Top},
     transport::{Connections, Port, grpc},
 };
@@ -51,8 +51,8 @@ pub(crate) struct Shared {
     pub(crate) top: Top,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) connections: Arc<Connections>,
-    /// Bounds the lines about failed calls.
-    pub(crate) error_lines: LineGate,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) history: History,
 }
 
 impl Shared {
@@ -98,7 +98,7 @@ impl Lifecycle {
 pub struct Server {
     shared: Arc<Shared>,
     operator: Arc<dyn Operator>,
-    stalled_us: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
 }
 
 impl Server {
@@ -123,20 +123,20 @@ impl Server {
             tokens: Tokens::new(&config.auth_tokens, config.require_auth),
             admission: Admission::new(config.units_in_flight_max, config.waiting_max, callers.names().len()),
             budget: Budget::new(config.bytes_in_flight_max.unwrap_or_else(bytes_in_flight_max)),
-            metrics: Arc::new(Metrics::new(&rpcs, callers.names())),
+            metrics: Arc::new(Metrics::new(&rpcs, callers.names(), cx.now_us, Arc::clone(&config.logs))),
             top: Top::new(),
             lifecycle: Lifecycle::new(),
             connections: Arc::new(Connections::default()),
-            error_lines: LineGate::default(),
+            sockets: Arc::new(Sockets::new(&config.peers)),
+            history: History::default(),
             cx,
             config,
             rpcs,
             callers,
         });
-        let stalled_us = Arc::new(AtomicU64::new(0));
-        let live = Live::new(Arc::downgrade(&shared), Arc::clone(&stalled_us));
-        shared.metrics.register(|registry| registry.register_collector(Box::new(live)));
-        Ok(Self { shared, operator, stalled_us })
+        let pulse = Pulse::start();
+        shared.metrics.add(Arc::new(Live::new(Arc::downgrade(&shared), Arc::clone(&pulse))));
+        Ok(Self { shared, operator, pulse })
     }
 
     /// The figures, so that other parts can add theirs and count their log lines.
@@ -147,8 +147,11 @@ impl Server {
     /// Serves until `shutdown` is cancelled, then drains: no new connection, peers are told to go elsewhere, calls in
     /// flight end, and what has not ended within `drain_ms_max` is cut off. The admin port answers until the end.
     pub async fn serve(self, listener: TcpListener, admin_listener: Option<TcpListener>, shutdown: CancellationToken) {
-        let Self { shared, operator, stalled_us } = self;
-        let looking_on = tokio::spawn(look_on(Arc::clone(&shared), stalled_us));
+        let Self { shared, operator, pulse } = self;
+        if let Ok(address) = listener.local_addr() {
+            shared.sockets.listens(address.port());
+        }
+        let looking_on = tokio::spawn(look_on(Arc::clone(&shared), Arc::clone(&operator), pulse));
 
         let (admin_drain, admin_cut) = (CancellationToken::new(), CancellationToken::new());
         let admin = admin_listener.map(|listener| {
@@ -228,15 +231,37 @@ pub async fn serve(
 }
 
 /// What goes on beside the calls.
-async fn look_on(shared: Arc<Shared>, stalled_us: Arc<AtomicU64>) {
+async fn look_on(shared: Arc<Shared>, operator: Arc<dyn Operator>, pulse: Arc<Pulse>) {
     let turns = async {
-        let mut ticks = tokio::time::interval(SLOT);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(SLOT);
         ticks.tick().await;
         loop {
             ticks.tick().await;
             shared.top.turn(&shared.metrics.calls);
         }
     };
-    tokio::join!(turns, Live::watch_runtime(stalled_us));
+    let beating = pulse.beating();
+    let beats = async {
+        let mut ticks = every(BEAT);
+        loop {
+            ticks.tick().await;
+            beating.beat();
+            shared.history.peek(&shared);
+        }
+    };
+    let samples = async {
+        let mut ticks = every(history::SAMPLE_EVERY);
+        loop {
+            ticks.tick().await;
+            shared.history.sample(&shared, &*operator).await;
+        }
+    };
+    tokio::join!(turns, beats, samples, Arc::clone(&shared.sockets).watch());
+}
+
+/// Ticks that are not made up for when they were missed.
+fn every(time: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(time);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -42,7 +41,7 @@ struct Heavy {
     duration_us: u32,
     request_bytes: u32,
     response_bytes: u32,
-    trace: Option<[u8; 32]>,
+    trace: Option<[u8; 16]>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,7 +74,7 @@ impl Top {
     }
 
     /// Takes a call that ended into account.
-    pub(crate) fn ended(&self, it: &Ended<'_>, headers: &HeaderMap, now_us: impl FnOnce() -> i64) {
+    pub(crate) fn ended(&self, it: &Ended<'_>, trace: impl FnOnce() -> Option<[u8; 16]>, now_us: impl FnOnce() -> i64) {
         if u64::from(it.units) <= self.floor.load(Relaxed) {
             return;
         }
@@ -91,7 +90,7 @@ impl Top {
             duration_us: u32::try_from(it.duration.as_micros()).unwrap_or(u32::MAX),
             request_bytes: short(it.request_bytes),
             response_bytes: short(it.response_bytes),
-            trace: trace_id(headers),
+            trace: trace(),
         };
         let mut inner = self.inner.lock();
         let at = inner.at;
@@ -191,7 +190,7 @@ fn show_call(calls: &Calls, it: &Heavy) -> Value {
         "duration_ms": f64::from(it.duration_us) / 1e3,
         "request_bytes": it.request_bytes,
         "response_bytes": it.response_bytes,
-        "trace": it.trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
+        "trace": it.trace.map(|trace| format!("{:032x}", u128::from_be_bytes(trace))),
     })
 }
 
@@ -209,19 +208,13 @@ fn minus(a: Totals, b: Totals) -> Totals {
     }
 }
 
-/// The trace of a W3C `traceparent` header, as 32 hexadecimal digits.
-fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let id: [u8; 32] = headers.get("traceparent")?.as_bytes().get(3..35)?.try_into().ok()?;
-    id.iter().all(u8::is_ascii_hexdigit).then_some(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{CallerId, Rpcs, metrics::Stage};
 
     fn calls() -> Calls {
-        Calls::new(&Rpcs::contract(), &["unknown".into(), "other".into(), "appview".into()])
+        Calls::new(&Rpcs::contract(), &["unknown".into(), "other".into(), "appview".into()], || 0)
     }
 
     fn ended(units: u32) -> Ended<'static> {
@@ -250,7 +243,7 @@ mod tests {
         let end = |units| {
             let it = ended(units);
             calls.ended(&it);
-            top.ended(&it, &HeaderMap::new(), || 5_000);
+            top.ended(&it, || None, || 5_000);
         };
         // An old giant, then many small ones in each slot.
         end(20_000);
@@ -282,11 +275,7 @@ mod tests {
         let (top, calls) = (Top::new(), calls());
         let it = ended(7);
         calls.ended(&it);
-        let headers = HeaderMap::from_iter([(
-            http::HeaderName::from_static("traceparent"),
-            http::HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        )]);
-        top.ended(&it, &headers, || 1_700_000_000_000_000);
+        top.ended(&it, || Some(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes()), || 1_700_000_000_000_000);
         let shown = top.show(&calls);
         let call = &shown["last_1_minute"]["calls"][0];
         assert_eq!(call["trace"], "0af7651916cd43dd8448eb211c80319c");

@@ -330,6 +330,11 @@ impl Store {
         self.inner.tables.iter().filter_map(|t| *t)
     }
 
+    /// Visits to the engine in flight, for somebody who looks often: [`Store::figures`] asks the engine for more.
+    pub fn reads_in_flight(&self) -> u64 {
+        (self.inner.reads_max - self.inner.reads.available_permits()) as u64
+    }
+
     /// What the store can say about itself.
     pub fn figures(&self) -> Figures {
         let inner = &self.inner;
@@ -339,7 +344,7 @@ impl Store {
             near_hits: inner.near.hits(),
             near_misses: inner.near.misses(),
             near_bytes: inner.near.weight(),
-            reads_in_flight: (inner.reads_max - inner.reads.available_permits()) as u64,
+            reads_in_flight: self.reads_in_flight(),
             reads_in_flight_max: inner.reads_max as u64,
             reads_total: inner.reads_total.load(Relaxed),
             applied_total: inner.applied_total.load(Relaxed),

@@ -6,14 +6,17 @@
 mod check;
 mod operator;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{
-        DefaultBodyLimit, Path, Request, State,
-        rejection::{BytesRejection, PathRejection},
+        DefaultBodyLimit, Path, Query, Request, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
@@ -33,9 +36,13 @@ use crate::{
 };
 
 /// The page, whole: styles and script are in it, nothing is fetched from elsewhere.
-const PAGE: &str = include_str!("page.html");
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("page/page.html")
+        .replace("/* style */", include_str!("page/page.css"))
+        .replace("/* script */", include_str!("page/page.js"))
+});
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -140,6 +147,7 @@ pub(crate) fn service(admin: Admin) -> TowerToHyperService<Router> {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/top", get(top))
+        .route("/recent", get(recent))
         .merge(operations)
         .fallback(async |uri: Uri| {
             Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: see docs for what is", uri.path()))
@@ -224,7 +232,7 @@ async fn page() -> Response {
         (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    (headers, Html(PAGE)).into_response()
+    (headers, Html(PAGE.as_str())).into_response()
 }
 
 async fn readyz(State(admin): App) -> Result<&'static str, Refusal> {
@@ -270,6 +278,23 @@ async fn status(State(admin): App) -> Answer {
 
 async fn top(State(admin): App) -> Json<Value> {
     Json(admin.shared.top.show(&admin.shared.metrics.calls))
+}
+
+/// What `/recent` may be asked.
+#[derive(serde::Deserialize)]
+struct After {
+    /// Only samples after this time, in milliseconds since 1970.
+    #[serde(default)]
+    after: i64,
+}
+
+async fn recent(State(admin): App, after: Result<Query<After>, QueryRejection>) -> Answer {
+    let Query(After { after }) =
+        after.map_err(|e| Refusal::invalid(format!("after is not a time in milliseconds: {}", e.body_text())))?;
+    let mut shown = admin.shared.history.show(&admin.shared, after);
+    shown["state"] = admin.shared.lifecycle.name().into();
+    shown["not_ready"] = admin.operator.not_ready().into();
+    Ok(Json(shown))
 }
 
 async fn repo_resync(State(admin): App, did: Did) -> Answer {

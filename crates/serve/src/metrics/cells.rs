@@ -2,7 +2,12 @@
 //!
 //! Recording a figure is one addition and allocates nothing; a cell that was never touched is not shown.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
 
 /// Numbers by up to four positions.
 #[derive(Debug)]
@@ -45,6 +50,58 @@ impl<const N: usize> Grid<N> {
             }
             (position, cell)
         })
+    }
+}
+
+/// A maximum is shown for at least so long, so that somebody who looks at the page beside the scraper takes nothing
+/// from it.
+const KEPT_MIN: Duration = Duration::from_secs(10);
+
+/// Marks a maximum that was recorded before, so that its series stays although it starts over.
+const SEEN: u64 = 1 << 63;
+
+/// The largest numbers of late, by up to four positions.
+///
+/// What is shown is the maximum since the scrape before the last one: each is seen by two scrapes, and by every scraper
+/// if there are two of them.
+#[derive(Debug)]
+pub(crate) struct Maxima<const N: usize> {
+    now: Grid<N>,
+    before: Grid<N>,
+    turned: Mutex<Instant>,
+}
+
+impl<const N: usize> Maxima<N> {
+    pub(crate) fn new(dims: [usize; N]) -> Self {
+        Self { now: Grid::new(dims), before: Grid::new(dims), turned: Mutex::new(Instant::now()) }
+    }
+
+    /// Cells to raise with [`Maxima::raise`].
+    pub(crate) fn cells(&self) -> &Grid<N> {
+        &self.now
+    }
+
+    /// Raises a cell of [`Maxima::cells`].
+    pub(crate) fn raise(cell: &AtomicU64, value: u64) {
+        cell.fetch_max(value | SEEN, Relaxed);
+    }
+
+    /// Every maximum that was ever recorded, with its position.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = ([usize; N], u64)> {
+        self.now.touched().map(|(at, cell)| (at, (cell.load(Relaxed) & !SEEN).max(self.before.get(at))))
+    }
+
+    /// Called after a scrape: lets those go that two scrapes have seen. `floor` is what a cell starts over with.
+    pub(crate) fn turn(&self, now: Instant, floor: impl Fn([usize; N]) -> u64) {
+        let mut turned = self.turned.lock();
+        if now.saturating_duration_since(*turned) < KEPT_MIN {
+            return;
+        }
+        *turned = now;
+        for (at, cell) in self.now.touched() {
+            let value = cell.swap(floor(at) | SEEN, Relaxed) & !SEEN;
+            self.before.at(at).store(value, Relaxed);
+        }
     }
 }
 
@@ -91,6 +148,17 @@ impl<const N: usize> Histograms<N> {
         cells[width - 1].fetch_add(value, Relaxed);
     }
 
+    /// Adds up those whose position is wanted: the buckets, not cumulated.
+    pub(crate) fn sum_where(&self, of: impl Fn([usize; N]) -> bool) -> Vec<u64> {
+        let mut sum = vec![0; self.bounds.len() + 1];
+        for (position, it) in self.touched() {
+            if of(position) {
+                sum.iter_mut().zip(it.buckets).for_each(|(sum, more)| *sum += more);
+            }
+        }
+        sum
+    }
+
     /// Every histogram that has an observation, with its position.
     pub(crate) fn touched(&self) -> impl Iterator<Item = ([usize; N], Snapshot)> {
         self.cells.chunks_exact(self.bounds.len() + 2).enumerate().filter_map(|(mut index, cells)| {
@@ -122,6 +190,28 @@ mod tests {
         grid.add([1, 2, 0], 4);
         let touched: Vec<_> = grid.touched().map(|(at, cell)| (at, cell.load(Relaxed))).collect();
         assert_eq!(touched, [([0, 0, 1], 1), ([1, 2, 0], 7), ([2, 3, 4], 2)]);
+    }
+
+    #[test]
+    fn a_maximum_is_seen_by_two_scrapes_however_often_the_page_is_looked_at() {
+        let maxima = Maxima::new([2]);
+        let begun = Instant::now();
+        let shown = || maxima.touched().collect::<Vec<_>>();
+        let scrape = |after_s: u64| {
+            let seen = shown();
+            maxima.turn(begun + Duration::from_secs(after_s), |_| 3);
+            seen
+        };
+        Maxima::<1>::raise(maxima.cells().at([1]), 20_000);
+        // Somebody looks three times before the scrape comes.
+        for second in [1, 2, 3] {
+            assert_eq!(scrape(second), [([1], 20_000)]);
+        }
+        assert_eq!(scrape(15), [([1], 20_000)]);
+        Maxima::<1>::raise(maxima.cells().at([1]), 7);
+        assert_eq!(scrape(30), [([1], 20_000)]);
+        assert_eq!(scrape(45), [([1], 7)]);
+        assert_eq!(scrape(60), [([1], 3)], "what is in flight now is the least");
     }
 
     #[test]

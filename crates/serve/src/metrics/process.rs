@@ -58,7 +58,7 @@ impl Process {
 
 /// Bytes of memory that this process may use: the bound of its control group, or what the machine has. `None` if the
 /// kernel does not say.
-pub(crate) fn memory_limit_bytes() -> Option<u64> {
+pub fn memory_limit_bytes() -> Option<u64> {
     let of_group =
         fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
     let of_machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total_bytes(&text));

@@ -212,7 +212,7 @@ mod tests {
     use crate::{Rpcs, budget::Budget};
 
     fn calls() -> Arc<Calls> {
-        Arc::new(Calls::new(&Rpcs::contract(), &["unknown".into(), "other".into()]))
+        Arc::new(Calls::new(&Rpcs::contract(), &["unknown".into(), "other".into()], || 0))
     }
 
     fn answered(budget: &Arc<Budget>, parts: smallvec::SmallVec<[Bytes; 1]>) -> Answered {

@@ -4,4 +4,5 @@ mod admin;
 mod bounds;
 mod calls;
 mod drain;
+mod figures;
 mod rig;
