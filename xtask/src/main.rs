@@ -7,6 +7,7 @@ mod bench;
 mod crash;
 mod e2e;
 mod node;
+mod parity;
 mod postgres;
 mod proto;
 mod shell;
@@ -28,13 +29,15 @@ struct Cli {
 enum Task {
     /// Install what the tests need, and run every test. Ends with "N passed, N failed".
     Test {
-        /// Only the parts whose name contains this: tidy, unit, e2e.
+        /// Only the parts whose name contains this: tidy, unit, e2e, parity.
         filter: Option<String>,
     },
     /// The real AppView, PDS, PLC directory and bsync around the data plane.
     E2e(e2e::Args),
     /// Kill the program again and again while it reads a network, and compare what it ends with.
     Crash(crash::Args),
+    /// Make the same calls to Groundplane and to the reference data plane, and show every difference.
+    Parity(parity::Args),
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -66,6 +69,10 @@ fn main() -> ExitCode {
         }),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
+            Ok(())
+        }),
+        Task::Parity(args) => parity::run(&args).and_then(|report| {
+            anyhow::ensure!(report.holds(), "not every call was compared and found the same");
             Ok(())
         }),
         Task::Bench(what) => bench::run(what),

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{e2e, shell, tidy};
+use crate::{e2e, parity, shell, tidy};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -22,7 +22,7 @@ struct Tally {
 type Part = (&'static str, fn() -> Result<(u64, u64)>);
 
 /// The parts, quick ones first.
-const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit), ("e2e", end_to_end)];
+const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit), ("e2e", end_to_end), ("parity", parity::short)];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
 pub fn run(filter: Option<&str>) -> ExitCode {
