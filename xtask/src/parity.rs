@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// A program that is built already.
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
-    /// Keep the folder with our data and the logs of both, and say where it is.
+    /// Keep the folder with our data, the logs of both and every pair of answers that differs, and say where it is.
     #[arg(long)]
     keep: bool,
     /// Print the known faults of the reference, as docs/parity.md has them, and do nothing else.
@@ -174,7 +174,7 @@ async fn compare(
     let state = state::write(&world, args.seed, head, &ours, &reference).await?;
     println!("private state, labels and lists are in both after {:.1} s", begun.elapsed().as_secs_f64());
 
-    let engine = Engine::new(ours, reference, world, state, clock_us);
+    let engine = Engine::new(ours, reference, world, state, clock_us, dir.join("differences.jsonl"));
     let mut report = engine.run(args.seed, scale.count, scale.hostile_step, args.rpc.as_deref()).await?;
     report.seconds = begun.elapsed().as_secs_f64();
     report.print(

@@ -105,6 +105,15 @@ fn of_call(rpc: &str, answer: &mut Map<String, Value>) {
             sort(answer, "entities");
         }
         "GetFollowSuggestions" => sort(answer, "dids"),
+        // Newest first, and nothing more.
+        "GetNotifications" => {
+            let items = answer.get_mut("notifications").and_then(Value::as_array_mut);
+            items.into_iter().for_each(|items| {
+                for same in items.chunk_by_mut(|a, b| a["timestamp"] == b["timestamp"]) {
+                    same.sort_by_cached_key(Value::to_string);
+                }
+            });
+        }
         _ => {}
     }
 }

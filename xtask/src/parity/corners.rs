@@ -453,14 +453,15 @@ fn with_type(collection: &str, mut record: Value, it: &mut Stage<'_>) -> Value {
 fn declarations(it: &mut Stage<'_>) -> Result<()> {
     for whom in ["all", "following", "none"] {
         let who = it.who();
-        let record = json!({ "$type": CHAT, "allowIncoming": whom, "allowGroupInvites": whom });
-        if it.network.create(&who, &record).is_err() {
-            it.network.update(&format!("at://{who}/{CHAT}/self"), &record)?;
-        }
-        let record =
-            json!({ "$type": NOTIFICATIONS, "allowSubscriptions": if whom == "all" { "mutuals" } else { whom } });
-        if it.network.create(&who, &record).is_err() {
-            it.network.update(&format!("at://{who}/{NOTIFICATIONS}/self"), &record)?;
+        let subscriptions = if whom == "all" { "mutuals" } else { whom };
+        for record in [
+            json!({ "$type": CHAT, "allowIncoming": whom, "allowGroupInvites": whom }),
+            json!({ "$type": NOTIFICATIONS, "allowSubscriptions": subscriptions }),
+        ] {
+            let uri = format!("at://{who}/{}/self", record["$type"].as_str().unwrap_or_default());
+            if it.network.update(&uri, &record).is_err() {
+                it.network.create(&who, &record)?;
+            }
         }
     }
     Ok(())

@@ -45,6 +45,8 @@ pub(super) struct Engine {
     world: World,
     state: State,
     clock_us: i64,
+    /// Where pairs of answers that differ are written whole, for whoever looks into them.
+    pairs: std::path::PathBuf,
 }
 
 /// What one plane answered.
@@ -67,8 +69,28 @@ struct Outcome {
 }
 
 impl Engine {
-    pub(super) fn new(ours: Ours, reference: Reference, world: World, state: State, clock_us: i64) -> Arc<Self> {
-        Arc::new(Self { ours, reference, world, state, clock_us })
+    pub(super) fn new(
+        ours: Ours,
+        reference: Reference,
+        world: World,
+        state: State,
+        clock_us: i64,
+        pairs: std::path::PathBuf,
+    ) -> Arc<Self> {
+        Arc::new(Self { ours, reference, world, state, clock_us, pairs })
+    }
+
+    fn keep(&self, case: &Case, ours: &Answer, theirs: Option<&Answer>, lines: &[String]) -> Result<()> {
+        let told = |answer: &Answer| match answer {
+            Ok(value) => value.clone(),
+            Err(refusal) => json!({ "status": refusal.code, "message": refusal.message }),
+        };
+        let pair = json!({
+            "rpc": case.rpc, "request": case.request, "walk": case.walk, "ours": told(ours),
+            "reference": theirs.map(told), "differences": lines,
+        });
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&self.pairs)?;
+        Ok(std::io::Write::write_all(&mut file, format!("{pair}\n").as_bytes())?)
     }
 
     fn judge(&self) -> Judge<'_> {
@@ -155,6 +177,7 @@ impl Engine {
             if ours.answer.as_ref().is_err_and(|refusal| refusal.code == code::UNIMPLEMENTED) {
                 line.not_built = 1;
             } else if let Err(wrong) = check(self.judge(), &case, &ours.answer) {
+                self.keep(&case, &ours.answer, None, std::slice::from_ref(&wrong))?;
                 outcome.difference = Some(Difference::of(&case, vec![wrong]));
             }
             outcome.line = line;
@@ -211,6 +234,7 @@ impl Engine {
             if let (Err(ours), _) | (_, Err(ours)) = (&ours.answer, &theirs.answer) {
                 difference.lines.push(format!("the refusal says {:?}", ours.message));
             }
+            self.keep(&case, &one, Some(&other), &difference.lines)?;
             outcome.difference = Some(difference);
             outcome.entries.clear();
         }

@@ -303,6 +303,53 @@ pub(super) static ENTRIES: &[Entry] = &[
         judge: self_follow,
     },
     Entry {
+        id: "unverified-by-the-clock",
+        rpcs: &["GetNotifications"],
+        what: "That a verification was taken back is told at the time of its clock, also when it has only changed.",
+        why: "It is told at the time of the event, and once. Those of verifications that stand are taken out of the reference's answer; the others are compared without their time and place.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let level = |answer: &Value| {
+                let mut answer = answer.clone();
+                let items = answer["notifications"].as_array().cloned().unwrap_or_default();
+                let (mut told, rest): (Vec<Value>, Vec<Value>) =
+                    items.into_iter().partition(|it| it["reason"] == "unverified");
+                told.retain(|it| !seen.by.world.stands(it["uri"].as_str().unwrap_or_default()));
+                told.iter_mut().for_each(|it| it["timestamp"] = "when it was taken back".into());
+                told.sort_by_cached_key(Value::to_string);
+                let found = !told.is_empty();
+                told.extend(rest);
+                answer["notifications"] = told.into();
+                (answer, found)
+            };
+            let ((own, _), (their, found)) = (level(ours), level(theirs));
+            if found || their != *theirs { Edited(Ok(own), Ok(their)) } else { No }
+        },
+    },
+    Entry {
+        id: "notice-of-a-promoted-claim",
+        rpcs: &["GetNotifications"],
+        what: "When the record of a relation goes and another takes its place, the notice still names the one that is gone.",
+        why: "An AppView drops a notice whose record is gone. The notice names the record that stands; the reference's is changed to that.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let mut theirs = theirs.clone();
+            let mut found = false;
+            for notice in theirs["notifications"].as_array_mut().into_iter().flatten() {
+                let uri = notice["uri"].as_str().unwrap_or_default();
+                if !matches!(world::collection(uri), LIKE | REPOST | FOLLOW | VERIFICATION) || seen.by.world.stands(uri)
+                {
+                    continue;
+                }
+                if let Some(holder) = seen.by.world.holder(uri) {
+                    notice["uri"] = holder.as_str().into();
+                    found = true;
+                }
+            }
+            if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
         id: "counts-without-posts",
         rpcs: &["GetCountsForUsers"],
         what: "An account that never posted, followed or was followed has zero lists, feeds, starter packs and drafts.",

@@ -233,6 +233,16 @@ impl World {
         if self.stands(uri) { quotes.iter().filter(|quote| self.stands(quote)).count() } else { 0 }
     }
 
+    /// The record that holds the relation that a record claims: the oldest of its author's that stands.
+    pub(super) fn holder(&self, uri: &str) -> Option<&String> {
+        let (author, collection) = (authority(uri), collection(uri));
+        let subject = &self.lives.get(uri)?.subject;
+        let same = |other: &&String| {
+            authority(other) == author && self.stands(other) && self.lives[*other].subject == *subject
+        };
+        self.of_collection(collection).iter().find(same)
+    }
+
     /// Whether a record claims a relation that an older record of its author holds.
     pub(super) fn is_waiting_claim(&self, uri: &str) -> bool {
         let Some(life) = self.lives.get(uri) else { return false };
