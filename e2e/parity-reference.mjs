@@ -129,7 +129,10 @@ const commands = {
     await db.db.updateTable('record').where('uri', '=', uri).set({ tags: sql`${JSON.stringify(tags)}::jsonb` }).execute()
   },
   /** Puts the time of the event in the place of the clock's: when replies of a thread's author were deleted. */
-  async dateDeletions({ deletions }) {
+  async dateDeletions({ deletions, standing }) {
+    for (const uri of standing) {
+      await db.db.updateTable('op_thread_reply').where('uri', '=', uri).set({ deletedAt: null }).execute()
+    }
     for (const { uri, time } of deletions) {
       await db.db.updateTable('op_thread_reply').where('uri', '=', uri).where('deletedAt', 'is not', null)
         .set({ deletedAt: time }).execute()

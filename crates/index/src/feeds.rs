@@ -446,7 +446,22 @@ pub async fn get_list_feed(cx: &Cx, req: proto::GetListFeedRequest) -> Result<pr
     let mut items = merge(cx, members, resume.as_ref(), n + 1, &wanted).await?;
     let cursor = if items.len() > n { token_after(cx, &items[n - 1], items.get(n)).await? } else { String::new() };
     items.truncate(n);
-    Ok(proto::GetListFeedResponse { items: items.into_iter().map(Item::timeline).collect(), cursor })
+    let cids = cids(cx, items.iter().map(Item::post)).await?;
+    let items = items.into_iter().zip(cids).map(|(item, cid)| proto::TimelineFeedItem { cid, ..item.timeline() });
+    Ok(proto::GetListFeedResponse { items: items.collect(), cursor })
+}
+
+/// The versions of posts as they stand; empty for what went between two reads.
+async fn cids(cx: &Cx, posts: impl Iterator<Item = String>) -> Result<Vec<String>> {
+    let keys: Vec<Option<Key>> = posts.map(|uri| records::key_of(&uri)).collect();
+    let wanted: Vec<Key> = keys.iter().flatten().cloned().collect();
+    let mut found = cx.store.get(&wanted).await?.into_iter();
+    keys.iter()
+        .map(|key| match key.as_ref().and_then(|_| found.next().flatten()) {
+            Some(served) => records::served_cid(&served),
+            None => Ok(String::new()),
+        })
+        .collect()
 }
 
 /// Leaves out the members who asked to be left out of a list's public face. Only reference lists have one

@@ -6,6 +6,9 @@ use gp_store::{Key, View};
 
 use crate::{Cx, Result, actors, atom, records, records::Flags, tables::TAKEDOWN};
 
+/// Longest text of a CID, as the validator of the reference has it.
+const CID_TEXT_BYTES_MAX: usize = 128;
+
 /// Reference stored when a takedown names none.
 const DEFAULT_REFERENCE: &str = "TAKEDOWN";
 
@@ -25,9 +28,15 @@ pub fn key_of_subject(subject: &str) -> Key {
     Key::of(&TAKEDOWN).atom(&atom::uri(subject)).key()
 }
 
-/// The place of the takedown of a blob.
+/// The place of the takedown of a blob. What is too long for a CID has a place as well, the digest of its text: a call
+/// may name anything, and a key has a bound.
 pub fn key_of_blob(did: &str, cid: &str) -> Key {
-    Key::of(&TAKEDOWN).atom(&atom::did(did)).cluster().atom(cid.as_bytes()).key()
+    let place = Key::of(&TAKEDOWN).atom(&atom::did(did)).cluster();
+    if cid.len() <= CID_TEXT_BYTES_MAX {
+        place.atom(cid.as_bytes()).key()
+    } else {
+        place.atom(&atom::uri(cid)).key()
+    }
 }
 
 /// The reference of a stored takedown; empty when it was undone.
@@ -162,4 +171,28 @@ pub async fn update_actor_upstream_status(
             Ok(proto::UpdateActorUpstreamStatusResponse {})
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{World, did};
+
+    #[tokio::test]
+    async fn a_blob_named_by_a_text_of_any_length_is_taken_down_and_no_other() {
+        let world = World::new();
+        let did = did("owner");
+        for cid in ["x".repeat(70_000), "bafkrei".to_owned(), String::new()] {
+            let asked = || proto::GetBlobTakedownRequest { did: did.clone(), cid: cid.clone() };
+            assert!(!get_blob_takedown(&world.cx, asked()).await.unwrap().taken_down);
+            let request = proto::TakedownBlobRequest { did: did.clone(), cid: cid.clone(), ..Default::default() };
+            takedown_blob(&world.cx, request).await.unwrap();
+            assert!(get_blob_takedown(&world.cx, asked()).await.unwrap().taken_down);
+            let longer = proto::GetBlobTakedownRequest { did: did.clone(), cid: format!("{cid}y") };
+            assert!(!get_blob_takedown(&world.cx, longer).await.unwrap().taken_down);
+            let request = proto::UntakedownBlobRequest { did: did.clone(), cid: cid.clone(), seen: None };
+            untakedown_blob(&world.cx, request).await.unwrap();
+            assert!(!get_blob_takedown(&world.cx, asked()).await.unwrap().taken_down);
+        }
+    }
 }

@@ -13,6 +13,9 @@ use crate::{
     tables::VERSION,
 };
 
+/// Longest text of a CID, as the validator of the reference has it.
+const CID_TEXT_BYTES_MAX: usize = 128;
+
 /// The place of one version of a record.
 pub fn version_key(uri: &str, cid: &str) -> Key {
     Key::of(&VERSION).atom(&atom::uri(uri)).cluster().atom(cid.as_bytes()).key()
@@ -46,6 +49,8 @@ pub async fn get_site_standard_records_by_ref(
         .refs
         .iter()
         .filter(|r| matches!(collection_of(&r.uri), Some(DOCUMENT | PUBLICATION)) && split_uri(&r.uri).is_some())
+        // A text longer than any CID names no version, and would be too long for a key.
+        .filter(|r| r.cid.len() <= CID_TEXT_BYTES_MAX)
         .collect();
     let keys: Vec<Key> = wanted.iter().map(|r| version_key(&r.uri, &r.cid)).collect();
     for ((r, key), stored) in wanted.into_iter().zip(&keys).zip(cx.store.get(&keys).await?) {
@@ -96,4 +101,19 @@ pub async fn get_site_standard_records_by_uri(
 fn latest(uri: &str, record: proto::Record) -> proto::SiteStandardRecord {
     let r#ref = proto::RecordRef { uri: uri.to_owned(), cid: record.cid.clone() };
     proto::SiteStandardRecord { r#ref: Some(r#ref), record: Some(record) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn a_version_named_by_a_text_of_any_length_is_not_there() {
+        let uri = format!("at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/{DOCUMENT}/3jzfcijpj2z2a");
+        let refs = vec![proto::RecordRef { uri, cid: "x".repeat(70_000) }];
+        let request = proto::GetSiteStandardRecordsByRefRequest { refs };
+        let answer = get_site_standard_records_by_ref(&World::new().cx, request).await.unwrap();
+        assert_eq!(answer, Default::default());
+    }
 }

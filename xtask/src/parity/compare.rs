@@ -24,6 +24,7 @@ pub(super) fn normal(rpc: &str, answer: &Answer, clock_us: i64) -> Answer {
     walk(&mut value, clock_us);
     if let Value::Object(object) = &mut value {
         of_call(rpc, object);
+        object.retain(|_, value| !value.as_array().is_some_and(Vec::is_empty));
     }
     Ok(value)
 }

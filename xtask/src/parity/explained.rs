@@ -107,6 +107,10 @@ pub(super) static ENTRIES: &[Entry] = &[
         why: "It is taken as zero, as -1 is by the reference too.",
         judge: |seen| {
             if seen.case.request["limit"].as_i64().is_some_and(|limit| limit < 0) {
+                // Zero is a default there.
+                if seen.case.rpc == "GetSuggestedFeeds" && *seen.ours == Ok(json!({})) && seen.theirs.is_err() {
+                    return Edited(seen.ours.clone(), seen.ours.clone());
+                }
                 let mut request = seen.case.request.clone();
                 request["limit"] = 0.into();
                 return Instead(request, |_| {});
@@ -305,48 +309,242 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         id: "unverified-by-the-clock",
         rpcs: &["GetNotifications"],
-        what: "That a verification was taken back is told at the time of its clock, also when it has only changed.",
-        why: "It is told at the time of the event, and once. Those of verifications that stand are taken out of the reference's answer; the others are compared without their time and place.",
+        what: "That a verification was taken back is told at the time of its clock, also when it has only changed, or when another one takes its place.",
+        why: "It is told at the time of the event, once, and only when nothing is left of it. Notices of what stands are taken out of the reference's answer; the others are compared by who takes back, without time and place.",
         judge: |seen| {
             let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
             let level = |answer: &Value| {
                 let mut answer = answer.clone();
                 let items = answer["notifications"].as_array().cloned().unwrap_or_default();
-                let (mut told, rest): (Vec<Value>, Vec<Value>) =
+                let (told, rest): (Vec<Value>, Vec<Value>) =
                     items.into_iter().partition(|it| it["reason"] == "unverified");
-                told.retain(|it| !seen.by.world.stands(it["uri"].as_str().unwrap_or_default()));
-                told.iter_mut().for_each(|it| it["timestamp"] = "when it was taken back".into());
-                told.sort_by_cached_key(Value::to_string);
-                let found = !told.is_empty();
-                told.extend(rest);
-                answer["notifications"] = told.into();
-                (answer, found)
+                let mut authors: Vec<String> = told
+                    .iter()
+                    .filter_map(|it| it["uri"].as_str())
+                    .filter(|uri| seen.by.world.holder(uri).is_none())
+                    .map(|uri| world::authority(uri).to_owned())
+                    .collect();
+                authors.sort();
+                authors.dedup();
+                let mut items: Vec<Value> =
+                    authors.into_iter().map(|author| json!({ "takenBackBy": author })).collect();
+                items.extend(rest);
+                answer["notifications"] = items.into();
+                answer
             };
-            let ((own, _), (their, found)) = (level(ours), level(theirs));
-            if found || their != *theirs { Edited(Ok(own), Ok(their)) } else { No }
+            let (own, their) = (level(ours), level(theirs));
+            if their != *theirs { Edited(Ok(own), Ok(their)) } else { No }
         },
     },
     Entry {
         id: "notice-of-a-promoted-claim",
         rpcs: &["GetNotifications"],
-        what: "When the record of a relation goes and another takes its place, the notice still names the one that is gone.",
-        why: "An AppView drops a notice whose record is gone. The notice names the record that stands; the reference's is changed to that.",
+        what: "When the record of a relation goes and another takes its place, the notice still names the one that is gone, and stays when that one goes too.",
+        why: "An AppView drops a notice whose record is gone. The notice is that of the record that stands. Notices of records that are gone are taken out of the reference's answer, and ours of the record that stands put in.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let own = ours["notifications"].as_array().map_or(&[][..], Vec::as_slice);
+            let mut their = Vec::new();
+            let mut found = false;
+            for notice in theirs["notifications"].as_array().into_iter().flatten() {
+                let uri = notice["uri"].as_str().unwrap_or_default();
+                if !matches!(world::collection(uri), LIKE | REPOST | FOLLOW) || seen.by.world.stands(uri) {
+                    their.push(notice.clone());
+                    continue;
+                }
+                found = true;
+                if let Some(holder) = seen.by.world.holder(uri) {
+                    their.extend(
+                        own.iter().find(|it| it["uri"] == **holder && it["reason"] == notice["reason"]).cloned(),
+                    );
+                }
+            }
+            their.sort_by_cached_key(|it| {
+                (std::cmp::Reverse(it["timestamp"].as_str().map(str::to_owned)), it.to_string())
+            });
+            let mut own = own.to_vec();
+            own.sort_by_cached_key(|it| {
+                (std::cmp::Reverse(it["timestamp"].as_str().map(str::to_owned)), it.to_string())
+            });
+            let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
+            ours["notifications"] = own.into();
+            theirs["notifications"] = their.into();
+            if found { Edited(Ok(ours), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
+        id: "update-of-the-unknown",
+        rpcs: &[
+            "GetStatusRecords",
+            "GetActorChatDeclarationRecords",
+            "GetNotificationDeclarationRecords",
+            "GetGermDeclarationRecords",
+            "GetActors",
+        ],
+        what: "A status or declaration that was written twice in one commit is lost: its first version does not travel, and the second is an update of nothing.",
+        why: "The record stands. Ours is put in the place of the reference's nothing, for such records alone.",
         judge: |seen| {
             let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
             let mut theirs = theirs.clone();
             let mut found = false;
-            for notice in theirs["notifications"].as_array_mut().into_iter().flatten() {
-                let uri = notice["uri"].as_str().unwrap_or_default();
-                if !matches!(world::collection(uri), LIKE | REPOST | FOLLOW | VERIFICATION) || seen.by.world.stands(uri)
-                {
-                    continue;
+            if seen.case.rpc == "GetActors" {
+                for (at, did) in seen.case.request["dids"].as_array().into_iter().flatten().enumerate() {
+                    let uri = format!("at://{}/{STATUS}/self", did.as_str().unwrap_or_default());
+                    let status = &ours["actors"][at]["statusRecord"];
+                    if seen.by.world.unsent.contains(&uri)
+                        && theirs["actors"][at].get("statusRecord").is_none()
+                        && !status.is_null()
+                    {
+                        theirs["actors"][at]["statusRecord"] = status.clone();
+                        found = true;
+                    }
                 }
-                if let Some(holder) = seen.by.world.holder(uri) {
-                    notice["uri"] = holder.as_str().into();
+            } else {
+                for (at, uri) in seen.case.request["uris"].as_array().into_iter().flatten().enumerate() {
+                    let lost = seen.by.world.unsent.contains(uri.as_str().unwrap_or_default());
+                    if lost && theirs["records"][at] == json!({}) && ours["records"][at] != json!({}) {
+                        theirs["records"][at] = ours["records"][at].clone();
+                        found = true;
+                    }
+                }
+            }
+            if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
+        id: "handle-in-post",
+        rpcs: &["GetPostRecords"],
+        what: "A post that replies to or quotes an address with a handle is served.",
+        why: "An AppView fails every page that has such a post. Its place has the envelope of a missing record, and the reference's is emptied.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let mut theirs = theirs.clone();
+            let mut found = false;
+            for (at, uri) in seen.case.request["uris"].as_array().into_iter().flatten().enumerate() {
+                let names = seen.by.world.names_a_handle.contains(uri.as_str().unwrap_or_default());
+                if names && ours["records"][at] == json!({}) && theirs["records"][at] != json!({}) {
+                    theirs["records"][at] = json!({});
                     found = true;
                 }
             }
             if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
+        id: "partial-preferences",
+        rpcs: &["GetNotificationPreferences"],
+        what: "Stored preferences that lack one of their members fail the call for everybody in it.",
+        why: "What is missing has its default. The reference is asked for each account alone; where it fails even so, ours must have all twelve.",
+        judge: |seen| {
+            let Ok(ours) = seen.ours else { return No };
+            match seen.theirs {
+                Err(refusal)
+                    if is_failure(refusal)
+                        && seen.case.request["dids"].as_array().is_some_and(|all| !all.is_empty()) =>
+                {
+                    Apart("dids")
+                }
+                Ok(theirs) => {
+                    let mut theirs = theirs.clone();
+                    let mut found = false;
+                    for (at, place) in theirs["preferences"].as_array_mut().into_iter().flatten().enumerate() {
+                        let own = &ours["preferences"][at];
+                        // The entry itself and the twelve.
+                        if place.is_null() && own.as_object().is_some_and(|own| own.len() == 13) {
+                            *place = own.clone();
+                            found = true;
+                        }
+                    }
+                    if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+                }
+                Err(_) => No,
+            }
+        },
+    },
+    Entry {
+        id: "takedown-of-the-unknown",
+        rpcs: &["GetRecordTakedown", "GetActorTakedown", "TakedownBlob"],
+        what: "A takedown of what it does not know is forgotten, and a second one of the same blob fails.",
+        why: "A moderator's word holds, also for what comes later, and saying it twice is no error.",
+        judge: |seen| match (seen.case.rpc, seen.ours, seen.theirs) {
+            ("TakedownBlob", Ok(ours), Err(theirs)) if is_failure(theirs) && *ours == json!({}) => {
+                Edited(Ok(ours.clone()), Ok(ours.clone()))
+            }
+            (_, Ok(ours), Ok(theirs)) if *theirs == json!({}) => {
+                let subject =
+                    seen.case.request["recordUri"].as_str().or(seen.case.request["did"].as_str()).unwrap_or_default();
+                let world = seen.by.world;
+                let known = match seen.case.rpc {
+                    "GetActorTakedown" => world.joined.contains_key(subject) && !world.deleted_dids.contains(subject),
+                    _ => world.stands(subject) && gp_atproto::lexicon::is_known_collection(world::collection(subject)),
+                };
+                if known { No } else { Edited(Ok(ours.clone()), Ok(ours.clone())) }
+            }
+            _ => No,
+        },
+    },
+    Entry {
+        id: "already-followed",
+        rpcs: &["GetFollowSuggestions"],
+        what: "Accounts that somebody follows already, and itself, are suggested to it.",
+        why: "The contract says that they are left out. They are taken out of the reference's answer.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let actor = seen.case.request["actorDid"].as_str().unwrap_or_default();
+            let followed = seen.by.world.about.get(&(FOLLOW.to_owned(), actor.to_owned()));
+            let own = ours["dids"].as_array().cloned().unwrap_or_default();
+            let mut theirs = theirs.clone();
+            let found = retain(&mut theirs, "dids", |did| {
+                own.contains(did) || (did != actor && !followed.is_some_and(|all| all.iter().any(|it| did == it)))
+            });
+            if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
+        id: "malformed-did",
+        rpcs: &["GetIdentityByDid"],
+        what: "What is no DID is looked up, and fails in one way or another.",
+        why: "It is the caller's fault, so it is INVALID_ARGUMENT, before anybody is asked.",
+        judge: |seen| {
+            let (Err(ours), Err(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let did = seen.case.request["did"].as_str().unwrap_or_default();
+            let told = is_failure(theirs) || theirs.code == code::NOT_FOUND;
+            if ours.code == code::INVALID_ARGUMENT && told && !gp_atproto::did::is_valid(did) {
+                return Edited(Err(theirs.clone()), Err(theirs.clone()));
+            }
+            No
+        },
+    },
+    Entry {
+        id: "loose-cursor",
+        rpcs: &[
+            "GetSuggestedFeeds",
+            "GetNotifications",
+            "GetActorDrafts",
+            "GetActorBookmarks",
+            "GetActivitySubscriptionDids",
+        ],
+        what: "A token is read as far as it makes sense: the number it begins with, whatever its language takes for a date, any text as a record key.",
+        why: "No page gave such a token. One that is neither a number, an ISO time nor a TID is refused or begins where keys of its form would be.",
+        judge: |seen| {
+            let cursor = seen.case.request["cursor"].as_str().unwrap_or_default();
+            let plausible = match seen.case.rpc {
+                "GetSuggestedFeeds" => cursor.bytes().all(|byte| byte.is_ascii_digit()),
+                "GetNotifications" | "GetActorDrafts" => gp_atproto::datetime::parse_micros(cursor).is_some(),
+                _ => gp_atproto::Tid::parse(cursor).is_ok(),
+            };
+            if cursor.is_empty() || plausible || seen.case.walk.is_some() {
+                return No;
+            }
+            match (seen.ours, seen.theirs) {
+                (Err(ours), Ok(_)) if ours.code == code::INVALID_ARGUMENT => {
+                    Edited(seen.theirs.clone(), seen.theirs.clone())
+                }
+                (Ok(_), _) if seen.case.rpc.starts_with("GetAct") && seen.case.rpc != "GetActorDrafts" => {
+                    Edited(seen.theirs.clone(), seen.theirs.clone())
+                }
+                _ => No,
+            }
         },
     },
     Entry {

@@ -302,11 +302,15 @@ async fn operators(world: &World, ours: &Ours, reference: &Reference) -> Result<
 }
 
 /// The reference dates the deletion of an author's reply by its clock, which is long after the history. Who may take
-/// the place of a deleted reply depends on that time, so it is set to the event's.
+/// the place of a deleted reply depends on that time, so it is set to the event's. A reply that has only changed is
+/// marked as deleted too, and the mark is taken off.
 async fn deletions(world: &World, reference: &Reference) -> Result<()> {
     let gone = world.of_collection(POST).iter().filter_map(|uri| {
         let (_, time_us) = world.lives[uri].deleted?;
         Some(json!({ "uri": uri, "time": gp_atproto::datetime::format_ms(time_us) }))
     });
-    reference.command("dateDeletions", json!({ "deletions": gone.collect::<Vec<_>>() })).await.map(drop)
+    let standing =
+        world.of_collection(POST).iter().filter(|uri| world.stands(uri) && world.lives[*uri].versions.len() > 1);
+    let given = json!({ "deletions": gone.collect::<Vec<_>>(), "standing": standing.collect::<Vec<_>>() });
+    reference.command("dateDeletions", given).await.map(drop)
 }

@@ -90,6 +90,10 @@ pub(super) struct World {
     pub(super) blobs: Vec<(String, String)>,
     /// Events that touch nothing but relations that no other event depends on.
     pub(super) together: Vec<i64>,
+    /// Records of which one version never travelled: a commit that writes a key twice sends the last one only.
+    pub(super) unsent: HashSet<String>,
+    /// Posts that are valid and name a handle where others name a DID.
+    pub(super) names_a_handle: HashSet<String>,
     /// Posts that are valid and that the reference's database refuses.
     pub(super) refused_by_the_reference: HashSet<String>,
     /// The DID that the network runs its labeler under, a trusted verifier, and the account that others look at.
@@ -119,7 +123,10 @@ impl World {
                             continue;
                         }
                         let Some(cid) = op.cid else { continue };
-                        let Some(block) = car.get(&cid) else { continue };
+                        let Some(block) = car.get(&cid) else {
+                            world.unsent.insert(uri);
+                            continue;
+                        };
                         let text = json::text_of_cbor(block).context("a record of the synthetic network")?;
                         world.record(commit.repo, collection, &uri, &text, seq, commit.time_us, cid.to_string())?;
                     }
