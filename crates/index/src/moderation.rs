@@ -32,11 +32,7 @@ pub fn key_of_subject(subject: &str) -> Key {
 /// may name anything, and a key has a bound.
 pub fn key_of_blob(did: &str, cid: &str) -> Key {
     let place = Key::of(&TAKEDOWN).atom(&atom::did(did)).cluster();
-    if cid.len() <= CID_TEXT_BYTES_MAX {
-        place.atom(cid.as_bytes()).key()
-    } else {
-        place.atom(&atom::uri(cid)).key()
-    }
+    if cid.len() <= CID_TEXT_BYTES_MAX { place.atom(cid.as_bytes()).key() } else { place.atom(&atom::uri(cid)).key() }
 }
 
 /// The reference of a stored takedown; empty when it was undone.

@@ -285,6 +285,22 @@ pub(super) static ENTRIES: &[Entry] = &[
         },
     },
     Entry {
+        id: "repost-of-nothing",
+        rpcs: &["GetTimeline"],
+        what: "Reposts of what never was a post are listed; those of posts that are gone are not.",
+        why: "An AppView drops both and asks again for what is missing from the page. They are taken out of the reference's answer.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let mut theirs = theirs.clone();
+            let found = retain(&mut theirs, "items", |item| {
+                let post = item["uri"].as_str().unwrap_or_default();
+                let was = seen.by.world.lives.get(post).is_some_and(|life| !life.versions.is_empty());
+                item.get("repost").is_none() || (was && world::collection(post) == POST)
+            });
+            if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
         id: "handle-in-uri",
         rpcs: &["GetTimeline", "GetActorLikes"],
         what: "Likes and reposts of an address that names a handle are listed.",
@@ -463,13 +479,18 @@ pub(super) static ENTRIES: &[Entry] = &[
     },
     Entry {
         id: "takedown-of-the-unknown",
-        rpcs: &["GetRecordTakedown", "GetActorTakedown", "TakedownBlob"],
+        rpcs: &["GetRecordTakedown", "GetActorTakedown", "GetBlobTakedown", "TakedownBlob"],
         what: "A takedown of what it does not know is forgotten, and a second one of the same blob fails.",
         why: "A moderator's word holds, also for what comes later, and saying it twice is no error.",
         judge: |seen| match (seen.case.rpc, seen.ours, seen.theirs) {
             ("TakedownBlob", Ok(ours), Err(theirs)) if is_failure(theirs) && *ours == json!({}) => {
                 Edited(Ok(ours.clone()), Ok(ours.clone()))
             }
+            // The first word stays with the reference, the last one with us.
+            ("GetBlobTakedown", Ok(ours), Ok(theirs)) if ours["takenDown"] == true && theirs["takenDown"] == true => {
+                Edited(Ok(ours.clone()), Ok(ours.clone()))
+            }
+            ("GetBlobTakedown", ..) => No,
             (_, Ok(ours), Ok(theirs)) if *theirs == json!({}) => {
                 let subject =
                     seen.case.request["recordUri"].as_str().or(seen.case.request["did"].as_str()).unwrap_or_default();
@@ -516,8 +537,34 @@ pub(super) static ENTRIES: &[Entry] = &[
         },
     },
     Entry {
+        id: "no-such-mute",
+        rpcs: &[
+            "CreateActorMute",
+            "DeleteActorMute",
+            "CreateActorMutelistSubscription",
+            "DeleteActorMutelistSubscription",
+        ],
+        what: "To mute oneself, or as a list what is none, fails with INTERNAL.",
+        why: "It is the caller's fault, so it is INVALID_ARGUMENT.",
+        judge: |seen| {
+            let (Err(ours), Err(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let request = &seen.case.request;
+            // A request without a subject names no list either.
+            let wrong = if seen.case.rpc.contains("list") {
+                world::collection(request["subjectUri"].as_str().unwrap_or_default()) != LIST
+            } else {
+                request["actorDid"] == request["subjectDid"]
+            };
+            if wrong && ours.code == code::INVALID_ARGUMENT && is_failure(theirs) {
+                return Edited(Err(theirs.clone()), Err(theirs.clone()));
+            }
+            No
+        },
+    },
+    Entry {
         id: "loose-cursor",
         rpcs: &[
+            "GetMutes",
             "GetSuggestedFeeds",
             "GetNotifications",
             "GetActorDrafts",
@@ -529,6 +576,8 @@ pub(super) static ENTRIES: &[Entry] = &[
         judge: |seen| {
             let cursor = seen.case.request["cursor"].as_str().unwrap_or_default();
             let plausible = match seen.case.rpc {
+                // A DID may have two underscores in it, so a token is cut at the first two.
+                "GetMutes" => cursor.matches("__").count() < 2,
                 "GetSuggestedFeeds" => cursor.bytes().all(|byte| byte.is_ascii_digit()),
                 "GetNotifications" | "GetActorDrafts" => gp_atproto::datetime::parse_micros(cursor).is_some(),
                 _ => gp_atproto::Tid::parse(cursor).is_ok(),
@@ -540,7 +589,9 @@ pub(super) static ENTRIES: &[Entry] = &[
                 (Err(ours), Ok(_)) if ours.code == code::INVALID_ARGUMENT => {
                     Edited(seen.theirs.clone(), seen.theirs.clone())
                 }
-                (Ok(_), _) if seen.case.rpc.starts_with("GetAct") && seen.case.rpc != "GetActorDrafts" => {
+                (Ok(_), _)
+                    if matches!(seen.case.rpc, "GetMutes" | "GetActorBookmarks" | "GetActivitySubscriptionDids") =>
+                {
                     Edited(seen.theirs.clone(), seen.theirs.clone())
                 }
                 _ => No,

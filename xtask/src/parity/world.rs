@@ -202,6 +202,11 @@ impl World {
         if collection == POST && (no_pictures || text.contains("\\u0000")) {
             self.refused_by_the_reference.insert(uri.to_owned());
         }
+        let named =
+            [record["reply"]["root"]["uri"].as_str(), record["reply"]["parent"]["uri"].as_str(), quoted_of(&record)];
+        if collection == POST && named.into_iter().flatten().any(|uri| !authority(uri).starts_with("did:")) {
+            self.names_a_handle.insert(uri.to_owned());
+        }
         if collection == POST
             && let Some(quoted) = quoted_of(&record)
         {
