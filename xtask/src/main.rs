@@ -13,6 +13,7 @@ mod labels;
 mod node;
 mod page;
 mod planes;
+mod parity;
 mod postgres;
 mod proto;
 mod shell;
@@ -43,6 +44,8 @@ enum Task {
     Labels(labels::Args),
     /// Kill the program again and again while it reads a network, and compare what it ends with.
     Crash(crash::Args),
+    /// Make the same calls to Groundplane and to the reference data plane, and show every difference.
+    Parity(parity::Args),
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -83,6 +86,10 @@ fn main() -> ExitCode {
         Task::Page(args) => page::run(&args).and_then(counted),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
+            Ok(())
+        }),
+        Task::Parity(args) => parity::run(&args).and_then(|report| {
+            anyhow::ensure!(report.holds(), "not every call was compared and found the same");
             Ok(())
         }),
         Task::Bench(what) => bench::run(what),

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bench, dashboards, drill, e2e, labels, page, shell, tidy};
+use crate::{bench, dashboards, drill, e2e, labels, page, parity, shell, tidy};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -31,6 +31,7 @@ const PARTS: &[Part] = &[
     ("drill", || drill::run(&drill::Args::default())),
     ("page", || page::run(&page::Args::default())),
     ("e2e", end_to_end),
+    ("parity", parity::short),
 ];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.

@@ -280,14 +280,15 @@ async fn token_after(cx: &Cx, last: &Item, next: Option<&Item>) -> Result<String
 /// What the accounts that an account follows published, and some of its own (read-rpcs 5.6).
 pub async fn get_timeline(cx: &Cx, req: proto::GetTimelineRequest) -> Result<proto::GetTimelineResponse> {
     let n = page::limit(req.limit);
-    let resume = resume_of(&req.cursor)?;
+    // Before anything is read.
+    resume_of(&req.cursor)?;
     if n == 0 {
         return Ok(proto::GetTimelineResponse::default());
     }
     let follows = followed(cx, &req.actor_did).await?;
     let keep = filter(req.exclude_replies, req.exclude_reposts, req.exclude_quotes);
-    let theirs = merge(cx, follows, resume.as_ref(), n + 1, &keep).await?;
-    let mut own = merge(cx, vec![req.actor_did.clone()], resume.as_ref(), n + 1, &keep).await?;
+    let theirs = merge_standing(cx, &follows, &req.cursor, n + 1, &keep).await?;
+    let mut own = merge_standing(cx, std::slice::from_ref(&req.actor_did), &req.cursor, n + 1, &keep).await?;
     // Own items fill what others leave free, and at least a few of them compete for a page that others fill.
     let budget = n.min(OWN_ITEMS_MIN).max(n - theirs.len().min(n));
     let cut = own.len() > budget;
@@ -305,6 +306,35 @@ pub async fn get_timeline(cx: &Cx, req: proto::GetTimelineRequest) -> Result<pro
     };
     items.truncate(n);
     Ok(proto::GetTimelineResponse { items: items.into_iter().map(Item::timeline).collect(), cursor })
+}
+
+/// As [`merge`], without the reposts of posts that are not there: an AppView would drop them and ask again.
+async fn merge_standing(
+    cx: &Cx,
+    dids: &[String],
+    cursor: &str,
+    want: usize,
+    keep: &(dyn Fn(&Item) -> bool + Sync),
+) -> Result<Vec<Item>> {
+    let mut kept = Vec::with_capacity(want);
+    let mut resume = resume_of(cursor)?;
+    for round in 1..=ROUNDS_MAX {
+        let read = merge(cx, dids.to_vec(), resume.as_ref(), want, keep).await?;
+        let last = read.last().filter(|_| read.len() >= want).cloned();
+        let posts: Vec<String> = read.iter().filter(|item| item.kind == REPOST_ITEM).map(Item::post).collect();
+        let mut standing = stand(cx, &posts).await?.into_iter();
+        // The last round takes everything, so that a page that is not full still means that nothing follows.
+        kept.extend(
+            read.into_iter()
+                .filter(|item| item.kind != REPOST_ITEM || standing.next() == Some(true) || round == ROUNDS_MAX),
+        );
+        match last {
+            Some(last) if kept.len() < want => resume = resume_of(&token_after(cx, &last, Some(&last)).await?)?,
+            _ => break,
+        }
+    }
+    kept.truncate(want);
+    Ok(kept)
 }
 
 /// Leaves out what the caller does not want, and reposts that the AppView cannot bear: of posts named by handle.
@@ -446,7 +476,22 @@ pub async fn get_list_feed(cx: &Cx, req: proto::GetListFeedRequest) -> Result<pr
     let mut items = merge(cx, members, resume.as_ref(), n + 1, &wanted).await?;
     let cursor = if items.len() > n { token_after(cx, &items[n - 1], items.get(n)).await? } else { String::new() };
     items.truncate(n);
-    Ok(proto::GetListFeedResponse { items: items.into_iter().map(Item::timeline).collect(), cursor })
+    let cids = cids(cx, items.iter().map(Item::post)).await?;
+    let items = items.into_iter().zip(cids).map(|(item, cid)| proto::TimelineFeedItem { cid, ..item.timeline() });
+    Ok(proto::GetListFeedResponse { items: items.collect(), cursor })
+}
+
+/// The versions of posts as they stand; empty for what went between two reads.
+async fn cids(cx: &Cx, posts: impl Iterator<Item = String>) -> Result<Vec<String>> {
+    let keys: Vec<Option<Key>> = posts.map(|uri| records::key_of(&uri)).collect();
+    let wanted: Vec<Key> = keys.iter().flatten().cloned().collect();
+    let mut found = cx.store.get(&wanted).await?.into_iter();
+    keys.iter()
+        .map(|key| match key.as_ref().and_then(|_| found.next().flatten()) {
+            Some(served) => records::served_cid(&served),
+            None => Ok(String::new()),
+        })
+        .collect()
 }
 
 /// Leaves out the members who asked to be left out of a list's public face. Only reference lists have one

@@ -611,9 +611,14 @@ impl<'n> Scene<'n> {
     }
 }
 
+/// Records of the open web are taken as they are: no AppView checks them.
 fn is_valid(collection: &str, block: &Block) -> bool {
-    gp_atproto::cbor::decode(&block.bytes).is_ok_and(|value| lexicon::validate(collection, &value).is_ok())
+    gp_atproto::cbor::decode(&block.bytes)
+        .is_ok_and(|value| OPEN_WEB.contains(&collection) || lexicon::validate(collection, &value).is_ok())
 }
+
+/// Collections that are kept beside those of the AppView's lexicons.
+const OPEN_WEB: [&str; 2] = [records::PUBLICATION, records::DOCUMENT];
 
 /// Collections that have one record, under the key `self`.
 fn is_single(collection: &str) -> bool {
@@ -623,6 +628,7 @@ fn is_single(collection: &str) -> bool {
 
 fn known_collection(name: &str) -> Result<&'static str, Error> {
     lexicon::collections()
+        .chain(OPEN_WEB)
         .find(|known| *known == name)
         .ok_or(Error::Record("its collection is not one that an AppView keeps"))
 }
