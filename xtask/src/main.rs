@@ -12,6 +12,8 @@ mod proto;
 mod shell;
 mod test;
 mod tidy;
+mod transport;
+mod validation;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -28,7 +30,7 @@ struct Cli {
 enum Task {
     /// Install what the tests need, and run every test. Ends with "N passed, N failed".
     Test {
-        /// Only the parts whose name contains this: tidy, unit, e2e.
+        /// Only the parts whose name contains this: tidy, unit, validation, contract, transport, e2e.
         filter: Option<String>,
     },
     /// The real AppView, PDS, PLC directory and bsync around the data plane.
@@ -46,24 +48,24 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Compare our contract with the one that installed npm packages carry.
+    /// Compare our contract with the one that the newest npm packages carry, installed into a temporary folder.
     Contract {
-        /// The node_modules folder.
-        node_modules: PathBuf,
+        /// A node_modules folder to compare with instead, such as e2e/node_modules.
+        node_modules: Option<PathBuf>,
         /// Keep what the packages say under fixtures/contract.
         #[arg(long)]
         keep: bool,
     },
+    /// The wire itself, spoken by the client library that the AppView uses.
+    Transport,
+    /// Compare our verdicts on thousands of good and spoiled records with those of the AppView's own validators.
+    Validation(validation::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test { filter } => return test::run(filter.as_deref()),
-        Task::E2e(args) => e2e::run(&args).and_then(|(passed, failed)| {
-            println!("{passed} passed, {failed} failed");
-            anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
-            Ok(())
-        }),
+        Task::E2e(args) => e2e::run(&args).and_then(all_passed),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
             Ok(())
@@ -71,7 +73,10 @@ fn main() -> ExitCode {
         Task::Bench(what) => bench::run(what),
         Task::Tidy => tidy::run(),
         Task::Proto { check } => proto::generate(check),
-        Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),
+        Task::Contract { node_modules: Some(modules), keep } => proto::contract_of_installed(&modules, keep, None),
+        Task::Contract { node_modules: None, keep } => proto::contract_of_newest(keep),
+        Task::Transport => transport::run().and_then(all_passed),
+        Task::Validation(args) => validation::run(&args).and_then(all_passed),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,4 +85,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn all_passed((passed, failed): (u64, u64)) -> anyhow::Result<()> {
+    println!("{passed} passed, {failed} failed");
+    anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{e2e, shell, tidy};
+use crate::{e2e, node::Node, proto, shell, tidy, transport, validation};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -22,7 +22,14 @@ struct Tally {
 type Part = (&'static str, fn() -> Result<(u64, u64)>);
 
 /// The parts, quick ones first.
-const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit), ("e2e", end_to_end)];
+const PARTS: &[Part] = &[
+    ("tidy", tidy_part),
+    ("unit", unit),
+    ("validation", verdicts),
+    ("contract", contract),
+    ("transport", transport::run),
+    ("e2e", end_to_end),
+];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
 pub fn run(filter: Option<&str>) -> ExitCode {
@@ -79,6 +86,18 @@ fn unit() -> Result<(u64, u64)> {
         bail!("cargo test failed before it could count; see above");
     }
     Ok((passed, failed))
+}
+
+/// Our verdicts on records beside those of the AppView's own validators.
+fn verdicts() -> Result<(u64, u64)> {
+    validation::run(&validation::Args::default())
+}
+
+/// The wire contract beside the one that the installed packages carry: each package is one that holds.
+fn contract() -> Result<(u64, u64)> {
+    let node = Node::install()?;
+    proto::contract_of_installed(&node.home.join("node_modules"), false, Some(&node.bin))?;
+    Ok((proto::PACKAGES.len() as u64, 0))
 }
 
 /// The AppView over both versions of HTTP.
