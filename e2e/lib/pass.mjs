@@ -1,6 +1,8 @@
 // One pass: the network is put together, the scenarios run one after another, each on accounts of its own.
 
 import pg from 'pg'
+import { startContactsService } from './contacts-service.mjs'
+import { gaps } from './coverage.mjs'
 import { Ledger } from './ledger.mjs'
 import { LogTail } from './log-tail.mjs'
 import { Mutants } from './mutants.mjs'
@@ -36,7 +38,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   }
 
   const postgresUrl = await freshDatabase(args.postgres)
-  const [plcPort, pdsPort, bsyncPort, planePort, adminPort, appviewPort, topicsPort] = await freePorts(7)
+  const [plcPort, pdsPort, bsyncPort, planePort, adminPort, appviewPort, topicsPort, contactsPort] = await freePorts(8)
   const plc = await up('plc', startPlc(plcPort))
   const appviewUrl = `http://localhost:${appviewPort}`
   const { did: appviewDid } = await createServiceDid(plc, 'appview.test', {
@@ -48,6 +50,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   })
   const pds = await up('pds', startPds({ port: pdsPort, plcUrl: plc.url, appview: { url: appviewUrl, did: appviewDid }, mod, dir }))
   const topics = await up('topics', startTopics(topicsPort))
+  const contacts = await up('contacts', startContactsService(contactsPort))
 
   const reference = args.plane === 'reference'
   const bsync = await up('bsync', startBsync({
@@ -62,13 +65,13 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
     : startGroundplane({ ...about, adminPort, bin: args.bin }))
   const appview = await up('appview', startAppView({
     port: appviewPort, did: appviewDid, plcUrl: plc.url, planeUrl: plane.url, httpVersion,
-    bsyncUrl: bsync.url, mod, topicsUrl: topics.url, dir,
+    bsyncUrl: bsync.url, mod, topicsUrl: topics.url, contactsUrl: contacts.url, dir,
   }))
   if (reference) bsync.ctx.dataplaneClients = [appview.ctx.dataplane]
   process.stderr.write(`${plane.name} over HTTP/${httpVersion}: all parts are up after ${seconds()}\n`)
 
   const ledger = new Ledger()
-  const parts = { plc, pds, bsync, appview, mod, topics, freePorts, httpVersion }
+  const parts = { plc, pds, bsync, appview, mod, topics, contacts, freePorts, httpVersion }
   const clock = new Clock()
   const logTail = new LogTail(partsLog)
   const mutants = args.mutants ? new Mutants(appview.ctx.dataplane) : undefined
@@ -87,6 +90,9 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
     const { passed, failed } = ledger.totals
     const ms = Math.round(performance.now() - from)
     process.stderr.write(`${scenario}: ${passed - before.passed} passed, ${failed - before.failed} failed, ${ms} ms\n`)
+  }
+  if (!args.only) {
+    for (const [nsid, why] of gaps((nsid) => ledger.looked(nsid))) ledger.failed(nsid, '(coverage)', 'every endpoint is looked at', new Error(why))
   }
   process.stderr.write(`${plane.name} over HTTP/${httpVersion}: done after ${seconds()}\n`)
   mutants?.print(process.stderr)
