@@ -5,25 +5,19 @@
 // Works against any data: it asks for what is not there. `scenarios/transport.mjs` calls it with something that is.
 
 import { deepEqual, equal, ok } from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
-import path from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Empty, MethodKind, Timestamp } from '@bufbuild/protobuf'
 import { Code, ConnectError, createPromiseClient } from '@connectrpc/connect'
 import { createGrpcTransport } from '@connectrpc/connect-node'
+import { generated } from './lib/generated.mjs'
 
 const URIS_MANY = 20_000
+/** One more than a request may hold. */
+const URIS_TOO_MANY = 100_001
 const CALLS_PARALLEL = 200
 const MISSING_DID = 'did:plc:bbbbbbbbbbbbbbbbbbbbbbbb'
 const missingPost = (number) => `at://${MISSING_DID}/app.bsky.feed.post/3aaaaaa${String(number).padStart(6, '2').replace(/[0189]/g, 'z')}`
-
-/** A module of generated code inside an installed package, by its file name: the packages do not export theirs. */
-async function generated(packageName, file) {
-  const home = path.dirname(fileURLToPath(import.meta.resolve(packageName)))
-  const found = readdirSync(home, { recursive: true }).find((name) => path.basename(name) === file)
-  return import(pathToFileURL(path.join(home, found)))
-}
 
 /** A client of the data plane as the AppView makes one, without its retries. */
 export async function planeClient(url, httpVersion) {
@@ -120,9 +114,24 @@ export async function transport({ url, httpVersion, token, known, bsyncHop = tru
     deepEqual(records.map((it) => it.cid), ['', ''])
   })
   await check('a malformed cursor', async () => {
-    const was = await code(client.getFollowers({ actorDid: MISSING_DID, limit: 5, cursor: 'nonsense' }))
-    ok([Code.InvalidArgument, Code.Internal].includes(was), Code[was])
-  })
+    for (const cursor of ['nonsense', '1::2::3', '🦀', 'x'.repeat(5000)]) {
+      equal(await code(client.getFollowers({ actorDid: MISSING_DID, limit: 5, cursor })), Code.InvalidArgument, cursor.slice(0, 20))
+    }
+  }, { referenceBug: 'it says that the fault is its own, or takes it' })
+  await check('an empty request of every call that reads', async () => {
+    // Nothing asked, nothing answered; or told what is missing. Never a fault of the server's own.
+    const fine = [undefined, Code.InvalidArgument, Code.NotFound, Code.Unimplemented]
+    for (const [name, { name: rpc }] of Object.entries(Service.methods)) {
+      if (!/^(Get|Search)/.test(rpc)) continue
+      const was = await client[name]({}).then(() => undefined, (error) => error.code)
+      ok(fine.includes(was), `${rpc}: ${Code[was]}`)
+    }
+  }, { referenceBug: 'some of them fail' })
+  await check(`${URIS_TOO_MANY} URIs in one request are refused`, async () => {
+    const uris = Array.from({ length: URIS_TOO_MANY }, (_, at) => missingPost(at))
+    equal(await code(client.getPostRecords({ uris })), Code.ResourceExhausted)
+    await client.ping({})
+  }, { referenceBug: 'it has no bound of its own' })
   await check('an unknown RPC is UNIMPLEMENTED', async () => {
     const method = { name: 'GetTheMoon', I: Empty, O: Empty, kind: MethodKind.Unary }
     equal(await code(wire.unary(Service, method, undefined, undefined, {}, new Empty())), Code.Unimplemented)

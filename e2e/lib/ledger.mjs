@@ -33,6 +33,12 @@ export class Ledger {
     this.waived.push({ endpoint, scenario, what, why, reason: reason(error) })
   }
 
+  /** How many checks of an endpoint had an outcome. */
+  looked(endpoint) {
+    const row = this.#rows.get(endpoint)
+    return row ? row.passed + row.failed + row.waived : 0
+  }
+
   get totals() {
     const totals = { endpoints: this.#rows.size, calls: 0, passed: 0, failed: 0, waived: 0 }
     for (const row of this.#rows.values()) {

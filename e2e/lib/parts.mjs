@@ -136,7 +136,7 @@ export async function startBsync({ port, postgresUrl, planeUrl }) {
 }
 
 /** Starts the AppView against the data plane at `planeUrl`. */
-export async function startAppView({ port, did, plcUrl, planeUrl, httpVersion, bsyncUrl, mod, topicsUrl, dir }) {
+export async function startAppView({ port, did, plcUrl, planeUrl, httpVersion, bsyncUrl, mod, topicsUrl, contactsUrl, dir }) {
   const config = new ServerConfig({
     version: 'e2e',
     port,
@@ -173,9 +173,31 @@ export async function startAppView({ port, did, plcUrl, planeUrl, httpVersion, b
     blobCacheLocation: path.join(dir, 'blob-cache'),
     topicsUrl,
     irisUrl: topicsUrl,
+    rolodexUrl: contactsUrl,
+    rolodexHttpVersion: '1.1',
+    // The service that looks at proofs of age: the stand-in takes what it is sent.
+    kws: {
+      apiOrigin: topicsUrl, authOrigin: topicsUrl, redirectUrl: topicsUrl, userAgent: 'e2e', clientId: 'e2e',
+      apiKey: 'key', verificationSecret: 's', webhookSecret: 's', ageVerifiedWebhookSecret: 's', ageVerifiedRedirectSecret: 's',
+    },
     clientCheckEmailConfirmed: false,
   })
   const server = BskyAppView.create({ config, signingKey: await P256Keypair.create() })
   await server.start()
-  return { url: `http://localhost:${port}`, did, ctx: server.ctx, stop: () => server.destroy() }
+  const { ctx } = server
+  return {
+    url: `http://localhost:${port}`,
+    did,
+    ctx,
+    /** Runs something while the AppView has a suggestions service: the stand-in for the topics service is one as well. */
+    withSuggestions: async (run) => {
+      ctx.opts.suggestionsClient = ctx.topicsClient
+      try {
+        await run()
+      } finally {
+        ctx.opts.suggestionsClient = undefined
+      }
+    },
+    stop: () => server.destroy(),
+  }
 }

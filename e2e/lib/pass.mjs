@@ -1,6 +1,8 @@
 // One pass: the network is put together, the scenarios run one after another, each on accounts of its own.
 
 import pg from 'pg'
+import { startContactsService } from './contacts-service.mjs'
+import { gaps } from './coverage.mjs'
 import { startOzone } from './labelers.mjs'
 import { Ledger } from './ledger.mjs'
 import { LogTail } from './log-tail.mjs'
@@ -37,7 +39,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   }
 
   const postgresUrl = await freshDatabase(args.postgres)
-  const [plcPort, pdsPort, bsyncPort, planePort, adminPort, appviewPort, topicsPort, ozonePort] = await freePorts(8)
+  const [plcPort, pdsPort, bsyncPort, planePort, adminPort, appviewPort, topicsPort, contactsPort, ozonePort] = await freePorts(9)
   const plc = await up('plc', startPlc(plcPort))
   const appviewUrl = `http://localhost:${appviewPort}`
   const { did: appviewDid } = await createServiceDid(plc, 'appview.test', {
@@ -49,6 +51,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   })
   const pds = await up('pds', startPds({ port: pdsPort, plcUrl: plc.url, appview: { url: appviewUrl, did: appviewDid }, mod, dir }))
   const topics = await up('topics', startTopics(topicsPort))
+  const contacts = await up('contacts', startContactsService(contactsPort))
   // Only one scenario looks at it, and it takes seconds to set up.
   const ozone = scenarios.includes('ozone')
     ? await up('ozone', startOzone({ port: ozonePort, postgresUrl, plcUrl: plc.url, ...mod, appview: { url: appviewUrl, did: appviewDid } }))
@@ -67,13 +70,13 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
     : startGroundplane({ ...about, adminPort, bin: args.bin, labelerUrls: ozone ? [ozone.url] : [] }))
   const appview = await up('appview', startAppView({
     port: appviewPort, did: appviewDid, plcUrl: plc.url, planeUrl: plane.url, httpVersion,
-    bsyncUrl: bsync.url, mod, topicsUrl: topics.url, dir,
+    bsyncUrl: bsync.url, mod, topicsUrl: topics.url, contactsUrl: contacts.url, dir,
   }))
   if (reference) bsync.ctx.dataplaneClients = [appview.ctx.dataplane]
   process.stderr.write(`${plane.name} over HTTP/${httpVersion}: all parts are up after ${seconds()}\n`)
 
   const ledger = new Ledger()
-  const parts = { plc, pds, bsync, appview, mod, ozone, topics, freePorts, httpVersion }
+  const parts = { plc, pds, bsync, appview, mod, ozone, topics, contacts, freePorts, httpVersion }
   const clock = new Clock()
   const logTail = new LogTail(partsLog)
   const mutants = args.mutants ? new Mutants(appview.ctx.dataplane) : undefined
@@ -92,6 +95,9 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
     const { passed, failed } = ledger.totals
     const ms = Math.round(performance.now() - from)
     process.stderr.write(`${scenario}: ${passed - before.passed} passed, ${failed - before.failed} failed, ${ms} ms\n`)
+  }
+  if (!args.only) {
+    for (const [nsid, why] of gaps((nsid) => ledger.looked(nsid))) ledger.failed(nsid, '(coverage)', 'every endpoint is looked at', new Error(why))
   }
   process.stderr.write(`${plane.name} over HTTP/${httpVersion}: done after ${seconds()}\n`)
   mutants?.print(process.stderr)

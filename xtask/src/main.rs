@@ -19,6 +19,8 @@ mod proto;
 mod shell;
 mod test;
 mod tidy;
+mod transport;
+mod validation;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -67,14 +69,18 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Compare our contract with the one that installed npm packages carry.
+    /// Compare our contract with the one that the newest npm packages carry, installed into a temporary folder.
     Contract {
-        /// The node_modules folder.
-        node_modules: PathBuf,
+        /// A node_modules folder to compare with instead, such as e2e/node_modules.
+        node_modules: Option<PathBuf>,
         /// Keep what the packages say under fixtures/contract.
         #[arg(long)]
         keep: bool,
     },
+    /// The wire itself, spoken by the client library that the AppView uses.
+    Transport,
+    /// Compare our verdicts on thousands of good and spoiled records with those of the AppView's own validators.
+    Validation(validation::Args),
 }
 
 fn main() -> ExitCode {
@@ -96,7 +102,10 @@ fn main() -> ExitCode {
         Task::Dashboards { check } => dashboards::run(check),
         Task::Tidy => tidy::run(),
         Task::Proto { check } => proto::generate(check),
-        Task::Contract { node_modules, keep } => proto::contract_of_installed(&node_modules, keep),
+        Task::Contract { node_modules: Some(modules), keep } => proto::contract_of_installed(&modules, keep, None),
+        Task::Contract { node_modules: None, keep } => proto::contract_of_newest(keep),
+        Task::Transport => transport::run().and_then(counted),
+        Task::Validation(args) => validation::run(&args).and_then(counted),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

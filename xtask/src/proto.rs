@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use gp_proto::contract::{Contract, differences};
+use gp_proto::contract::{Contract, Difference, DifferenceKind, differences};
+
+use crate::shell;
 
 /// The script that prints the contract an installed npm package carries.
 const PRINT: &str = "e2e/contract/print.mjs";
@@ -17,7 +19,7 @@ const PRINT: &str = "e2e/contract/print.mjs";
 const KEPT: &str = "fixtures/contract";
 
 /// The packages whose contracts we follow.
-const PACKAGES: [&str; 2] = ["bsky", "bsync"];
+pub(crate) const PACKAGES: [&str; 2] = ["bsky", "bsync"];
 
 /// Writes `crates/proto/src/gen/` anew from `proto/*.proto`, or with `check` only says whether it would change.
 ///
@@ -56,29 +58,22 @@ pub fn generate(check: bool) -> Result<()> {
     }
 }
 
-/// Compares our contract with the one in a JSON file made by `e2e/contract/print.mjs`, and names every field that
-/// differs.
-///
-/// # Errors
-///
-/// The file cannot be read or is no contract, or there is a difference that is not on the list of allowed ones.
-pub fn contract(npm_json: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(npm_json).with_context(|| format!("cannot read {}", npm_json.display()))?;
-    compare(&text).with_context(|| npm_json.display().to_string()).map(|_| ())
-}
-
 /// Compares our contract with the ones that the npm packages below a `node_modules` folder carry, and those with the
 /// files kept in `fixtures/contract/`. With `keep` a file that is not there yet, or is another, is written.
 ///
-/// The script runs under `node`, or under what the variable `NODE` names.
+/// The script runs under `node`, if given, or under what the variable `NODE` names, or the one on the path.
 ///
 /// # Errors
 ///
 /// A package is not installed, its contract differs from ours, or (without `keep`) from the kept file.
-pub fn contract_of_installed(node_modules: &Path, keep: bool) -> Result<()> {
-    for package in PACKAGES {
-        let text = print(node_modules, package)?;
-        let source = compare(&text)?;
+pub fn contract_of_installed(node_modules: &Path, keep: bool, node: Option<&Path>) -> Result<()> {
+    // All of them are told about before one of them is an error.
+    let compared = PACKAGES.map(|package| {
+        let text = print(node_modules, package, node)?;
+        Ok::<_, anyhow::Error>((package, compare(&text)?, text))
+    });
+    for compared in compared {
+        let (package, source, text) = compared?;
         let version = source.rsplit_once('@').map_or(source.as_str(), |(_, version)| version);
         let kept = root().join(KEPT).join(format!("{package}-{version}.json"));
         if std::fs::read_to_string(&kept).is_ok_and(|kept| kept == text) {
@@ -96,9 +91,26 @@ pub fn contract_of_installed(node_modules: &Path, keep: bool) -> Result<()> {
     Ok(())
 }
 
+/// Installs the newest npm packages into a temporary folder and compares our contract with what they carry: what they
+/// added and what they removed is printed.
+///
+/// # Errors
+///
+/// npm cannot install them, or they carry another contract than ours.
+pub fn contract_of_newest(keep: bool) -> Result<()> {
+    let folder = tempfile::tempdir().context("a folder for the packages")?;
+    let newest = PACKAGES.map(|package| format!("@atproto/{package}@latest"));
+    // None of their install scripts runs: only generated code is read.
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(folder.path()).args(newest);
+    shell::run(npm.current_dir(folder.path()))?;
+    contract_of_installed(&folder.path().join("node_modules"), keep, None)
+}
+
 /// What `print.mjs` says about a package.
-fn print(node_modules: &Path, package: &str) -> Result<String> {
-    let node = std::env::var_os("NODE").unwrap_or_else(|| "node".into());
+fn print(node_modules: &Path, package: &str, node: Option<&Path>) -> Result<String> {
+    let node = node.map(|node| node.as_os_str().to_owned()).or_else(|| std::env::var_os("NODE"));
+    let node = node.unwrap_or_else(|| "node".into());
     let script = root().join(PRINT);
     let mut command = Command::new(&node);
     command.arg(script).arg(node_modules).arg(package).stderr(std::process::Stdio::inherit());
@@ -114,8 +126,14 @@ fn compare(text: &str) -> Result<String> {
     let theirs = Contract::from_json(text)?;
     let (package, source) = (theirs.package(), theirs.source());
     let differences = differences(&Contract::of_descriptor(package)?, &theirs);
-    for difference in &differences {
-        eprintln!("{difference}");
+    for Difference { item, kind } in &differences {
+        match kind {
+            DifferenceKind::Missing => println!("{source} added {item}"),
+            DifferenceKind::Extra => println!("{source} removed {item}"),
+            DifferenceKind::Differs { property, ours, theirs } => {
+                println!("{source} changed {item}: {property} is `{theirs}` there and `{ours}` here");
+            }
+        }
     }
     if !differences.is_empty() {
         bail!(

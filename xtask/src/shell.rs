@@ -1,11 +1,16 @@
 //! Starting other programs, from the root of the repository.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
+
+/// Ports are taken from here: below those that systems give to outgoing connections, so that none of these can take
+/// one while the program is between two lives.
+const PORTS: std::ops::Range<u16> = 21_000..32_000;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -39,4 +44,18 @@ pub fn build_groundplane(release: bool) -> Result<PathBuf> {
     run(&mut build)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     Ok(target.join(if release { "release" } else { "debug" }).join("groundplane"))
+}
+
+/// Two addresses nobody listens on.
+pub fn free_addresses() -> Result<[SocketAddr; 2]> {
+    // Different tasks at the same time begin to look at different places.
+    let width = PORTS.end - PORTS.start;
+    let first = u16::try_from(std::process::id() * 7 % u32::from(width))?;
+    let mut free = (0..width)
+        .map(|n| SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + (first + n) % width)))
+        .filter(|address| TcpListener::bind(address).is_ok());
+    match (free.next(), free.next()) {
+        (Some(one), Some(two)) => Ok([one, two]),
+        _ => bail!("no free port from {} to {}", PORTS.start, PORTS.end),
+    }
 }

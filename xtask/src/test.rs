@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bench, dashboards, drill, e2e, labels, page, parity, shell, tidy};
+use crate::{
+    bench, dashboards, drill, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport, validation,
+};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -26,12 +28,15 @@ const PARTS: &[Part] = &[
     ("tidy", tidy_part),
     ("unit", unit),
     ("rules", dashboards::test),
+    ("validation", verdicts),
+    ("contract", contract),
+    ("transport", transport::run),
     ("search", bench::search::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),
     ("page", || page::run(&page::Args::default())),
-    ("e2e", end_to_end),
     ("parity", parity::short),
+    ("e2e", end_to_end),
 ];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
@@ -95,6 +100,18 @@ fn unit() -> Result<(u64, u64)> {
 /// Few labels, few kills: all that can happen to them happens once.
 fn labels_in_short() -> Result<(u64, u64)> {
     labels::run(&labels::Args::short()).map(|()| (1, 0))
+}
+
+/// Our verdicts on records beside those of the AppView's own validators.
+fn verdicts() -> Result<(u64, u64)> {
+    validation::run(&validation::Args::default())
+}
+
+/// The wire contract beside the one that the installed packages carry: each package is one that holds.
+fn contract() -> Result<(u64, u64)> {
+    let node = Node::install()?;
+    proto::contract_of_installed(&node.home.join("node_modules"), false, Some(&node.bin))?;
+    Ok((proto::PACKAGES.len() as u64, 0))
 }
 
 /// The AppView over both versions of HTTP.

@@ -18,6 +18,10 @@ use crate::{
 /// Deepest nesting of lists and maps. Real records stay below 16.
 pub const DEPTH_MAX: usize = 64;
 
+/// Dropped from the beginning of a text or a key, once. So does the decoder of the network's AppView, and limits and
+/// forms are held against what is left.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Most items for which room is made before they have been read.
 const CAPACITY_MAX: u64 = 32;
 
@@ -209,7 +213,8 @@ impl<'a> Reader<'a> {
     }
 
     fn utf8(&mut self, len: u64) -> Result<&'a str> {
-        std::str::from_utf8(self.slice(len)?).map_err(|_| CborError::NotUtf8)
+        let text = std::str::from_utf8(self.slice(len)?).map_err(|_| CborError::NotUtf8)?;
+        Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
     }
 
     /// Reads a byte string.
@@ -734,6 +739,17 @@ pub(crate) mod tests {
         assert_eq!(read("f90001"), "Float(5.960464477539063e-8)");
         assert_eq!(read("fa47c35000"), "Float(100000.0)");
         assert_eq!(read("a2616201616102"), r#"Map([("b", Int(1)), ("a", Int(2))])"#);
+    }
+
+    #[test]
+    fn one_byte_order_mark_goes_from_the_beginning_of_a_text() {
+        let read = |hex: &str| format!("{:?}", decode(&hex_decode(hex).unwrap()).unwrap());
+        assert_eq!(read("63efbbbf"), r#"Text("")"#);
+        assert_eq!(read("64efbbbf61"), r#"Text("a")"#);
+        assert_eq!(read("6461efbbbf"), r#"Text("a\u{feff}")"#);
+        assert_eq!(read("67efbbbfefbbbf61"), r#"Text("\u{feff}a")"#);
+        assert_eq!(read("a164efbbbf6101"), r#"Map([("a", Int(1))])"#);
+        assert_eq!(error("a261610164efbbbf6102"), CborError::DuplicateKey);
     }
 
     #[test]

@@ -249,8 +249,8 @@ pub struct CidBuf(Box<[u8]>);
 impl CidBuf {
     /// Reads the canonical text of any CID: version 1 in lower-case base32, or version 0 in base58 (`Qm…`).
     ///
-    /// The same CID in another base or case is refused, and so is text beyond [`CID_TEXT_CHARS_MAX`]: this is the
-    /// accept set of the `cid` string format.
+    /// The same CID in another base or case is refused, and so is text beyond [`CID_TEXT_CHARS_MAX`]. The `cid` string
+    /// format is looser: see [`is_valid`].
     pub fn parse(text: &str) -> Result<CidBuf, CidError> {
         if text.len() > CID_TEXT_CHARS_MAX {
             return Err(CidError);
@@ -291,9 +291,54 @@ impl From<Cid> for CidBuf {
     }
 }
 
-/// Whether `text` is in the accept set of the lexicon string format `cid`.
+/// Longest text that the string format `cid` accepts, in characters.
+const FORMAT_CHARS_MAX: usize = 128;
+
+/// Whether `text` is in the accept set of the lexicon string format `cid`: version 1 in lower-case base32, or version 0
+/// in base58.
+///
+/// Nearly every text is a plain [`Cid`]. The rest is read as loosely as the network's AppView does: padding behind
+/// base32 is allowed, and so are numbers in more bytes than they need, any codec, any hash and any length of digest.
 pub fn is_valid(text: &str) -> bool {
-    Cid::parse(text).is_ok() || CidBuf::parse(text).is_ok()
+    if Cid::parse(text).is_ok() {
+        return true;
+    }
+    if text.len() > FORMAT_CHARS_MAX {
+        return false;
+    }
+    let (decoded, version) = match text.as_bytes() {
+        [b'b', ..] => (multibase::base32_decode(text[1..].trim_end_matches('=')), 1),
+        [b'Q', ..] => (multibase::base58_decode(text), 0),
+        _ => return false,
+    };
+    decoded.is_some_and(|bytes| cid_version(&bytes) == Some(version))
+}
+
+/// The version of a binary CID, if the bytes are one and nothing follows.
+fn cid_version(bytes: &[u8]) -> Option<u64> {
+    /// What a version 0 CID begins with in place of a version: the code of its hash.
+    const SHA2_256: u64 = 0x12;
+    let mut rest = bytes;
+    let mut version = number(&mut rest)?;
+    if version == SHA2_256 {
+        (version, rest) = (0, bytes);
+    } else {
+        let _codec = number(&mut rest)?;
+    }
+    let _hash = number(&mut rest)?;
+    let digest_len = number(&mut rest)?;
+    (version <= 1 && digest_len == rest.len() as u64).then_some(version)
+}
+
+/// Reads an unsigned LEB128 number of any length. What does not fit in 64 bits becomes the largest number.
+fn number(bytes: &mut &[u8]) -> Option<u64> {
+    let end = bytes.iter().position(|byte| *byte < 0x80)? + 1;
+    let (number, rest) = bytes.split_at(end);
+    *bytes = rest;
+    Some(number.iter().rev().fold(0u64, |value, byte| match value.leading_zeros() {
+        0..7 => u64::MAX,
+        _ => value << 7 | u64::from(byte & 0x7f),
+    }))
 }
 
 /// Reads an unsigned LEB128 number of at most nine bytes (63 bits), written in its shortest form.
@@ -354,6 +399,47 @@ mod tests {
         {
             assert!(!is_valid(text), "{text}");
         }
+    }
+
+    #[test]
+    fn cids_of_many_forms_pass() {
+        let cbor = "bafyreidykglsfhoixmivffc5uwhcgshx4j465xwqntbmu43nb2dzqwfvae";
+        let padded = format!("{cbor}======");
+        for text in [cbor, &padded, "QmQg1v4o9xdT3Q14wh4S7dxZkDjyZ9ssFzFzyep1YrVJBY", "bafkqaaa"] {
+            assert!(is_valid(text), "{text}");
+        }
+        // Upper case, one symbol short, base58 of version 1, a version nobody has, and beyond 128 characters.
+        let identity = |digest_len: usize| {
+            let mut text = String::from("b");
+            let mut bytes = vec![1, 0x55, 0, digest_len as u8];
+            bytes.extend(std::iter::repeat_n(7, digest_len));
+            let mut out = Vec::new();
+            multibase::base32_encode(&bytes, &mut out);
+            text.push_str(std::str::from_utf8(&out).unwrap());
+            text
+        };
+        assert!(is_valid(&identity(75)));
+        assert_eq!(identity(76).len(), 129);
+        for text in [
+            &cbor.to_uppercase(),
+            &cbor[..58],
+            "zb2rhZfjRh2FHHB2RkHVEvL2vJnCTcu7kwRqgVsf9gpkLgteo",
+            "b",
+            "",
+            &identity(76),
+        ] {
+            assert!(!is_valid(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_saturate() {
+        assert_eq!(number(&mut &[0x81, 0x00][..]), Some(1));
+        assert_eq!(number(&mut &[0xff; 4][..]), None);
+        let mut long = vec![0xff; 40];
+        long.push(0x01);
+        assert_eq!(number(&mut &long[..]), Some(u64::MAX));
+        assert_eq!(number(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..]), Some(0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -12,15 +12,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use gp_synth::Network;
 
+use crate::shell;
+
 /// How often a wait looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Longest wait for one answer of the admin port.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-
-/// Ports are taken from here: below those that systems give to outgoing connections, so that none of these can take
-/// one while the program is between two lives.
-const PORTS: std::ops::Range<u16> = 21_000..32_000;
 
 /// What is run: always the same command line.
 pub(super) struct Program {
@@ -33,7 +31,7 @@ pub(super) struct Program {
 impl Program {
     /// The program over a folder, following a network.
     pub(super) fn new(bin: &Path, data_dir: &Path, network: &Network, log: &Path) -> Result<Self> {
-        let [listen, admin] = free_addresses()?;
+        let [listen, admin] = shell::free_addresses()?;
         let text = |path: &Path| path.display().to_string();
         let arguments: Vec<String> = [
             "serve",
@@ -82,20 +80,6 @@ impl Program {
             .spawn()
             .with_context(|| format!("cannot start {}", self.bin.display()))?;
         Ok(Process { child, begun, admin: self.admin, log: self.log.clone() })
-    }
-}
-
-/// Two addresses nobody listens on.
-fn free_addresses() -> Result<[SocketAddr; 2]> {
-    // Different tasks at the same time begin to look at different places.
-    let width = PORTS.end - PORTS.start;
-    let first = u16::try_from(std::process::id() * 7 % u32::from(width))?;
-    let mut free = (0..width)
-        .map(|n| SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + (first + n) % width)))
-        .filter(|address| TcpListener::bind(address).is_ok());
-    match (free.next(), free.next()) {
-        (Some(one), Some(two)) => Ok([one, two]),
-        _ => bail!("no free port from {} to {}", PORTS.start, PORTS.end),
     }
 }
 
