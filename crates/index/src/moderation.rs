@@ -54,7 +54,6 @@ fn a_blob(did: &str, cid: &str) -> Result<()> {
 pub fn key_of_blob(did: &str, cid: &str) -> Key {
     Key::of(&TAKEDOWN).atom(&atom::did(did)).cluster().atom(cid.as_bytes()).key()
 }
-}
 
 /// The reference of a stored takedown; empty when it was undone.
 pub fn reference(stored: &Bytes) -> String {
