@@ -49,7 +49,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
-    let cx = Cx { store, writer, identity: Arc::new(NoIdentities), now_us: system_now_us };
+    let cx = Cx {
+        store,
+        writer,
+        identity: Arc::new(NoIdentities),
+        search: Arc::new(gp_index::search::NoSearch),
+        sitemap_url: "https://plane.test".into(),
+        now_us: system_now_us,
+    };
     let (grpc, admin) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     let (grpc_at, admin_at) = (grpc.local_addr()?, admin.local_addr()?);
     let config = Config { callers: callers.clone(), ..Config::default() };

@@ -167,7 +167,7 @@ impl Caller {
 
     /// One call; an error unless it was answered well.
     pub async fn call(&self, request: Bytes) -> Result<()> {
-        call(&self.client, &self.url, request).await
+        call(&self.client, &self.url, request).await.map(drop)
     }
 }
 

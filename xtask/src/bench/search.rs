@@ -130,7 +130,7 @@ async fn fill(data: &Path, csv: &Path, corpus: &Arc<Corpus>, args: &Args) -> Res
     let all: Vec<_> = tables::ALL.iter().chain(gp_ingest::TABLES).chain(gp_search::TABLES).copied().collect();
     let store = Store::lsm(data, &all, &gp_store::Config::default())?;
     let (writer, thread) = Writer::start(store.clone(), WriterConfig::default())?;
-    let mut file = |name: &str| Ok::<_, anyhow::Error>(BufWriter::new(File::create(csv.join(name))?));
+    let file = |name: &str| Ok::<_, anyhow::Error>(BufWriter::new(File::create(csv.join(name))?));
     let (mut actor, mut profile, mut post) = (file("actor.csv")?, file("profile.csv")?, file("post.csv")?);
     let begun = Instant::now();
     for first in (0..args.actors).step_by(RECORDS_PER_JOB) {
