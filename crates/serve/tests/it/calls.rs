@@ -113,7 +113,7 @@ async fn every_call_that_is_offered_answers_over_an_empty_store() {
     let mut offered = 0;
     for rpc in Rpcs::contract().iter() {
         let code = client.call(rpc.name, &PingRequest {}).await.code();
-        if !rpc.built {
+        if is_search(rpc.name) {
             assert_eq!(code, Code::Unimplemented as u32, "{}", rpc.name);
             continue;
         }
@@ -124,20 +124,23 @@ async fn every_call_that_is_offered_answers_over_an_empty_store() {
     assert!(offered >= 108, "{offered}");
 }
 
-/// A token that no call gave is the caller's mistake, and the answer says where. Search is not offered yet;
-/// suggestions of accounts pass over what is no number, and those of entities have one page.
+/// The rig keeps no index of words; searches are asked for in the tests of their own crate.
+fn is_search(name: &str) -> bool {
+    name.starts_with("Search")
+}
+
+/// A token that no call gave is the caller's mistake, and the answer says where. Suggestions of accounts pass over what is no number, and those of entities have one page.
 #[tokio::test]
 async fn a_token_that_no_call_gave_is_refused_and_named() {
     const WITHOUT_TOKENS: [&str; 2] = ["GetFollowSuggestions", "GetSuggestedEntities"];
     let pool = DescriptorPool::decode(gp_proto::DESCRIPTOR).unwrap();
-    let rpcs = Rpcs::contract();
     let rig = Rig::start(Rpcs::contract()).await;
     let mut client = rig.h2().await;
     let mut refused = 0;
     for method in pool.get_service_by_name(gp_proto::SERVICE).unwrap().methods() {
         let (name, input) = (method.name(), method.input());
         let paged = input.get_field_by_name("cursor").is_some();
-        if !paged || !rpcs.get(name).unwrap().built || WITHOUT_TOKENS.contains(&name) {
+        if !paged || is_search(name) || WITHOUT_TOKENS.contains(&name) {
             continue;
         }
         let mut ask = DynamicMessage::new(input.clone());
