@@ -1,6 +1,7 @@
 // One pass: the network is put together, the scenarios run one after another, each on accounts of its own.
 
 import pg from 'pg'
+import { startOzone } from './labelers.mjs'
 import { Ledger } from './ledger.mjs'
 import { LogTail } from './log-tail.mjs'
 import { Mutants } from './mutants.mjs'
@@ -10,7 +11,7 @@ import { startTopics } from './topics.mjs'
 import { Clock, World } from './world.mjs'
 
 /** A database of its own for this pass, in the cluster at `url`. */
-async function freshDatabase(url) {
+export async function freshDatabase(url) {
   const name = `e2e_${process.pid}_${Date.now()}`
   const client = new pg.Client({ connectionString: url })
   await client.connect()
@@ -36,7 +37,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   }
 
   const postgresUrl = await freshDatabase(args.postgres)
-  const [plcPort, pdsPort, bsyncPort, planePort, adminPort, appviewPort, topicsPort] = await freePorts(7)
+  const [plcPort, pdsPort, bsyncPort, planePort, adminPort, appviewPort, topicsPort, ozonePort] = await freePorts(8)
   const plc = await up('plc', startPlc(plcPort))
   const appviewUrl = `http://localhost:${appviewPort}`
   const { did: appviewDid } = await createServiceDid(plc, 'appview.test', {
@@ -44,10 +45,14 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
     bsky_notif: { type: 'BskyNotificationService', endpoint: appviewUrl },
   })
   const mod = await createServiceDid(plc, 'mod.test', {
-    atproto_labeler: { type: 'AtprotoLabeler', endpoint: appviewUrl },
+    atproto_labeler: { type: 'AtprotoLabeler', endpoint: `http://localhost:${ozonePort}` },
   })
   const pds = await up('pds', startPds({ port: pdsPort, plcUrl: plc.url, appview: { url: appviewUrl, did: appviewDid }, mod, dir }))
   const topics = await up('topics', startTopics(topicsPort))
+  // Only one scenario looks at it, and it takes seconds to set up.
+  const ozone = scenarios.includes('ozone')
+    ? await up('ozone', startOzone({ port: ozonePort, postgresUrl, plcUrl: plc.url, ...mod, appview: { url: appviewUrl, did: appviewDid } }))
+    : undefined
 
   const reference = args.plane === 'reference'
   const bsync = await up('bsync', startBsync({
@@ -59,7 +64,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   const about = { port: planePort, plcUrl: plc.url, pds, bsyncUrl: bsync.url, dir }
   const plane = await up(args.plane, reference
     ? startReference({ ...about, postgresUrl })
-    : startGroundplane({ ...about, adminPort, bin: args.bin }))
+    : startGroundplane({ ...about, adminPort, bin: args.bin, labelerUrls: ozone ? [ozone.url] : [] }))
   const appview = await up('appview', startAppView({
     port: appviewPort, did: appviewDid, plcUrl: plc.url, planeUrl: plane.url, httpVersion,
     bsyncUrl: bsync.url, mod, topicsUrl: topics.url, dir,
@@ -68,7 +73,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   process.stderr.write(`${plane.name} over HTTP/${httpVersion}: all parts are up after ${seconds()}\n`)
 
   const ledger = new Ledger()
-  const parts = { plc, pds, bsync, appview, mod, topics, freePorts, httpVersion }
+  const parts = { plc, pds, bsync, appview, mod, ozone, topics, freePorts, httpVersion }
   const clock = new Clock()
   const logTail = new LogTail(partsLog)
   const mutants = args.mutants ? new Mutants(appview.ctx.dataplane) : undefined

@@ -6,9 +6,11 @@
 //   url                      gRPC address for the AppView
 //   settle({ seq, bsync })   waits until everything up to these positions shows in reads
 //   addLabels(labels)        an operator's labels
+//   settleLabels(labeler)    waits until everything that a labeler says shows in reads
 //   trustVerifier(did, on)   whose verifications count
 //   suggest({ feeds, follows, entities })   the operator's curated lists, each whole
 //   pause(), resume()        of ingest; the reference has neither
+//   kill()                   at once, as by a power cut; Groundplane only
 //   stop()
 
 import { spawn } from 'node:child_process'
@@ -79,6 +81,10 @@ export async function startReference({ port, postgresUrl, plcUrl, pds, bsyncUrl 
           .execute()
       }
     },
+    // It follows no labelers: its operators fill the table by other means.
+    async settleLabels(labeler) {
+      await this.addLabels(await labeler.state())
+    },
     async trustVerifier(did, trusted) {
       await db.db.updateTable('actor').where('did', '=', did).set({ trustedVerifier: trusted }).execute()
     },
@@ -101,25 +107,27 @@ export async function startReference({ port, postgresUrl, plcUrl, pds, bsyncUrl 
   }
 }
 
-/** Groundplane as a child process, ready to answer. */
-export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, bsyncUrl }) {
+/**
+ * Groundplane as a child process, ready to answer. Started anew over the same folder it goes on where it was.
+ *
+ * Without `pds` it follows no repos, without `bsyncUrl` no private state.
+ */
+export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, bsyncUrl, labelerUrls = [] }) {
   const url = `http://127.0.0.1:${port}`
   const admin = `http://127.0.0.1:${adminPort}`
   const dataDir = path.join(dir, 'groundplane')
   const logFile = path.join(dir, 'groundplane.log')
   await mkdir(dataDir, { recursive: true })
-  const log = await open(logFile, 'w')
+  const log = await open(logFile, 'a')
   const child = spawn(bin, [
     'serve',
     '--listen', `127.0.0.1:${port}`,
     '--admin-listen', `127.0.0.1:${adminPort}`,
     '--data-dir', dataDir,
-    '--relay-url', pds.relayUrl,
-    '--relay-start', 'oldest',
     '--plc-url', plcUrl,
-    '--handle-resolver-url', pds.url,
-    '--bsync-url', bsyncUrl,
-    '--bsync-api-key', BSYNC_API_KEY,
+    ...(pds ? ['--relay-url', pds.relayUrl, '--relay-start', 'oldest', '--handle-resolver-url', pds.url] : []),
+    ...(bsyncUrl ? ['--bsync-url', bsyncUrl, '--bsync-api-key', BSYNC_API_KEY] : []),
+    ...labelerUrls.flatMap((labeler) => ['--labeler-url', labeler]),
     '--auth-token', DATAPLANE_TOKEN,
     '--allow-private-networks',
     '--exit-on-stdin-eof',
@@ -192,6 +200,13 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
           && ['op', 'mute', 'notif'].every((log) => reached(now.bsync?.[log], bsync[log]))
       }, () => `status is ${JSON.stringify(last)}`)
     },
+    async settleLabels(labeler) {
+      const head = await labeler.head()
+      await until(`reading labels up to ${head}`, SETTLE_LIMIT_MS, async () => {
+        const now = await status()
+        return reached(now.labelers[0].seq, head) && now.pending === 0
+      }, () => `status is ${JSON.stringify(last.labelers)}`)
+    },
     addLabels: (labels) => ask('POST', '/admin/labels', labels),
     trustVerifier: (did, trusted) => ask('PUT', `/admin/actors/${did}/trusted-verifier`, { trusted }),
     async suggest({ feeds, follows, entities }) {
@@ -202,6 +217,12 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
     /** Stands still: events wait at the relay until `resume`. */
     pause: () => ask('POST', '/admin/ingest/pause'),
     resume: () => ask('POST', '/admin/ingest/resume'),
+    async kill() {
+      alive()
+      child.kill('SIGKILL')
+      await exited
+      await log.close()
+    },
     stop,
   }
 }

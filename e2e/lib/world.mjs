@@ -228,6 +228,12 @@ export class World {
     await this.plane.settle({ seq, bsync })
   }
 
+  /** Waits until the data plane shows everything that Ozone has done so far. */
+  async settleLabels() {
+    await this.parts.ozone.processAll()
+    await this.plane.settleLabels(this.parts.ozone)
+  }
+
   /** A call to the PDS as its administrator. */
   async pdsAdmin(nsid, body) {
     return xrpc(this.parts.pds.url, 'POST', nsid, { body, headers: { authorization: BASIC } })

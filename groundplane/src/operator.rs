@@ -144,7 +144,7 @@ impl Operator for Operations {
         let seq = (self.cx.now_us)();
         self.written(move |view| {
             let mut changed = 0u64;
-            for label in given {
+            for (index, label) in (0..).zip(given) {
                 let label = labels::Label {
                     src: label.src,
                     uri: label.uri,
@@ -157,7 +157,7 @@ impl Operator for Operations {
                 if let Some(fault) = label.fault() {
                     return Err(gp_index::Error::invalid("labels", fault));
                 }
-                changed += u64::from(labels::apply(view, &label, seq)?);
+                changed += u64::from(labels::apply(view, &label, labels::Place { seq, index })?);
             }
             Ok(json!({ "changed": changed }))
         })

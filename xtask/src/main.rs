@@ -6,6 +6,7 @@
 mod bench;
 mod crash;
 mod e2e;
+mod labels;
 mod node;
 mod postgres;
 mod proto;
@@ -28,11 +29,13 @@ struct Cli {
 enum Task {
     /// Install what the tests need, and run every test. Ends with "N passed, N failed".
     Test {
-        /// Only the parts whose name contains this: tidy, unit, search, e2e.
+        /// Only the parts whose name contains this: tidy, unit, search, labels, e2e.
         filter: Option<String>,
     },
     /// The real AppView, PDS, PLC directory and bsync around the data plane.
     E2e(e2e::Args),
+    /// Labels from two real labelers over connections that break, into a program that is killed; compared at the end.
+    Labels(labels::Args),
     /// Kill the program again and again while it reads a network, and compare what it ends with.
     Crash(crash::Args),
     /// Measure, beside the reference where there is one.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
             anyhow::ensure!(failed == 0 && passed > 0, "not everything passed");
             Ok(())
         }),
+        Task::Labels(args) => labels::run(&args),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
             Ok(())

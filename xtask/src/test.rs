@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bench, e2e, shell, tidy};
+use crate::{bench, e2e, labels, shell, tidy};
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -22,7 +22,13 @@ struct Tally {
 type Part = (&'static str, fn() -> Result<(u64, u64)>);
 
 /// The parts, quick ones first.
-const PARTS: &[Part] = &[("tidy", tidy_part), ("unit", unit), ("search", bench::search::short), ("e2e", end_to_end)];
+const PARTS: &[Part] = &[
+    ("tidy", tidy_part),
+    ("unit", unit),
+    ("search", bench::search::short),
+    ("labels", labels_in_short),
+    ("e2e", end_to_end),
+];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
 pub fn run(filter: Option<&str>) -> ExitCode {
@@ -79,6 +85,11 @@ fn unit() -> Result<(u64, u64)> {
         bail!("cargo test failed before it could count; see above");
     }
     Ok((passed, failed))
+}
+
+/// Few labels, few kills: all that can happen to them happens once.
+fn labels_in_short() -> Result<(u64, u64)> {
+    labels::run(&labels::Args::short()).map(|()| (1, 0))
 }
 
 /// The AppView over both versions of HTTP.

@@ -1,7 +1,7 @@
 //! Labels and the frames of `com.atproto.label.subscribeLabels`.
 //!
-//! A label is signed over the canonical DAG-CBOR of its fields without `sig`, where an absent or false `neg` and an
-//! absent `cid` or `exp` are left out.
+//! A label is signed over the canonical DAG-CBOR of its fields without `sig`, where an absent `cid` or `exp` is left
+//! out. Most labelers leave out a false `neg` as well; some write it, into the frame and into what they sign.
 
 use crate::{
     cbor::{CborError, Kind, Reader, Writer},
@@ -50,6 +50,8 @@ pub struct Label<'a> {
     pub val: &'a str,
     /// Whether this takes the label back.
     pub neg: bool,
+    /// Whether a false `neg` is written out and not left out: the labeler then signs it as well.
+    pub neg_written: bool,
     /// When it was made, as sent.
     pub cts: &'a str,
     /// The same in microseconds since the epoch.
@@ -104,6 +106,7 @@ impl<'a> Label<'a> {
                 cid,
                 val: val.ok_or(LabelError::Missing("val"))?,
                 neg: neg.unwrap_or(false),
+                neg_written: neg == Some(false),
                 cts,
                 cts_us: time("cts", cts)?,
                 exp,
@@ -123,7 +126,8 @@ impl<'a> Label<'a> {
     }
 
     fn write(&self, sig: Option<&[u8]>, writer: &mut Writer) {
-        let optional = usize::from(self.cid.is_some()) + usize::from(self.exp.is_some()) + usize::from(self.neg);
+        let neg = self.neg || self.neg_written;
+        let optional = usize::from(self.cid.is_some()) + usize::from(self.exp.is_some()) + usize::from(neg);
         writer.map(5 + optional + usize::from(sig.is_some()));
         if let Some(cid) = self.cid {
             writer.text("cid").text(cid);
@@ -132,8 +136,8 @@ impl<'a> Label<'a> {
         if let Some(exp) = self.exp {
             writer.text("exp").text(exp);
         }
-        if self.neg {
-            writer.text("neg").flag(true);
+        if neg {
+            writer.text("neg").flag(self.neg);
         }
         if let Some(sig) = sig {
             writer.text("sig").bytes(sig);
@@ -156,9 +160,23 @@ impl<'a> Label<'a> {
         writer.into_bytes()
     }
 
+    /// The bytes that may have been signed, likeliest first: with a false `neg` where the label came with one, and
+    /// without it, since whoever passed the label on may have written it out.
+    pub fn signing_forms(&self) -> impl Iterator<Item = Vec<u8>> {
+        let bare = self.neg_written.then(|| Label { neg_written: false, ..*self }.signing_bytes());
+        [self.signing_bytes()].into_iter().chain(bare)
+    }
+
     /// Checks the signature with the labeler's `#atproto_label` key.
     pub fn verify(&self, key: &VerifyingKey) -> Result<(), LabelError> {
-        Ok(key.verify(&self.signing_bytes(), self.sig)?)
+        let mut judged = Err(SignatureError::Mismatch);
+        for bytes in self.signing_forms() {
+            judged = key.verify(&bytes, self.sig);
+            if judged.is_ok() {
+                break;
+            }
+        }
+        Ok(judged?)
     }
 
     /// Makes the signature, for the synthetic network and tests.
@@ -270,6 +288,7 @@ mod tests {
             cid: Some(CID),
             val: "spam",
             neg: false,
+            neg_written: false,
             cts: "2024-01-02T03:04:05.678Z",
             cts_us: 1_704_164_645_678_000,
             exp: None,
@@ -296,6 +315,21 @@ mod tests {
         assert_eq!(second.verify(&key().verifying_key()), Err(LabelError::Signature(SignatureError::Length)));
         for changed in [Label { neg: true, ..first }, Label { cid: None, ..first }, Label { val: "spam2", ..first }] {
             assert_eq!(changed.verify(&key().verifying_key()), Err(LabelError::Signature(SignatureError::Mismatch)));
+        }
+    }
+
+    #[test]
+    fn a_false_neg_is_signed_by_some_and_left_out_by_others() {
+        let written = Label { neg_written: true, ..label() };
+        for (signed, sent) in [(written, written), (label(), written), (label(), label())] {
+            let sig = signed.sign(&key());
+            let frame = encode_labels(1, &[Label { sig: &sig, ..sent }]);
+            let Ok(LabelStreamMessage::Labels(message)) = LabelStreamMessage::decode(&frame) else { panic!() };
+            let found = message.labels[0].unwrap();
+            assert_eq!((found.neg, found.neg_written), (false, sent.neg_written));
+            assert_eq!(found.verify(&key().verifying_key()), Ok(()));
+            let turned = Label { neg: true, neg_written: false, ..found };
+            assert_eq!(turned.verify(&key().verifying_key()), Err(LabelError::Signature(SignatureError::Mismatch)));
         }
     }
 

@@ -92,9 +92,12 @@ impl Ingest {
             let stored = progress::of(&shared.cx.store, &Relay::source(&url)).await?;
             relays.push(Relay::new(url, stored));
         }
-        let mut labelers = Vec::new();
+        let mut labelers: Vec<Arc<Labeler>> = Vec::new();
         for url in labeler_urls.iter().filter(|url| !url.trim().is_empty()) {
-            labelers.push(Labeler::new(&shared, url).await?);
+            let labeler = Labeler::new(&shared, url).await?;
+            if labelers.iter().all(|other| other.name() != labeler.name()) {
+                labelers.push(labeler);
+            }
         }
         let bsync = match bsync_config {
             Some(config) => Some(Bsync::new(&shared, config).await?),

@@ -1,6 +1,10 @@
 //! Labels: the streams of labelers, each label checked with its labeler's key.
 //!
-//! The position in a stream is stored in the same write as the labels before it.
+//! The position in a stream is stored in the same write as the labels before it. Storing a label twice changes nothing,
+//! so whenever there is doubt about a stream, a part of it is read again.
+
+mod doubt;
+mod gaps;
 
 use std::{
     collections::HashMap,
@@ -16,12 +20,16 @@ use gp_atproto::{
     crypto::VerifyingKey,
     labels::{Label, LabelStreamMessage},
 };
-use gp_index::progress;
+use gp_index::{labels::Place, progress};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
+use self::{
+    doubt::{Doubt, NEW_KEY},
+    gaps::Gaps,
+};
 use crate::{
     Error,
     drop::DropReason,
@@ -39,8 +47,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Largest such answer.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// A bad signature makes us ask for the key again, at most this often.
-const DOUBT_EVERY: Duration = Duration::from_secs(30);
+/// A connection that has held this long was a success even if it brought nothing.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// While a labeler's key cannot be had, its stream waits, asking again this often.
 const KEY_RETRY: Duration = Duration::from_secs(2);
@@ -52,6 +60,9 @@ const SELF_DESCRIPTIONS: &[(&str, &str)] = &[
     ("/xrpc/com.atproto.server.describeServer", "did"),
 ];
 
+/// Stored where there is nothing to be read again.
+const NOTHING_AGAIN: i64 = -1;
+
 /// One labeler that is followed.
 pub(crate) struct Labeler {
     /// As configured: a URL or a DID.
@@ -59,24 +70,40 @@ pub(crate) struct Labeler {
     tracker: Arc<Tracker>,
     /// Who it is, once known. Labels of others are refused.
     did: Mutex<Option<Arc<str>>>,
-    doubted_at: Mutex<Option<Instant>>,
+    doubt: Mutex<Doubt>,
+    gaps: Arc<Mutex<Gaps>>,
+    /// While a part of the stream is read again: how far that has come. Connections begin here, not at the position.
+    again_after: Mutex<Option<i64>>,
+    /// The connection is of no more use: there is something to be read again.
+    turn_back: AtomicBool,
+    /// From where a restart would have to read again, as stored.
+    stored_again_after: Mutex<Option<i64>>,
     connected: AtomicBool,
     error: Mutex<Option<String>>,
     applied_total: AtomicU64,
+    refused_total: AtomicU64,
     gaps_total: AtomicU64,
+    restarts_total: AtomicU64,
 }
 
 /// The good labels of a frame.
 struct Good {
     seq: i64,
-    labels: Vec<gp_index::labels::Label>,
+    labels: Vec<Placed>,
     guard: Guard,
+}
+
+/// A label and its place in its frame.
+struct Placed {
+    label: gp_index::labels::Label,
+    index: u32,
 }
 
 /// A label that is in order but for its signature.
 struct Claim {
-    label: gp_index::labels::Label,
-    signed: Vec<u8>,
+    placed: Placed,
+    /// What may have been signed.
+    forms: Vec<Vec<u8>>,
     sig: Vec<u8>,
 }
 
@@ -92,16 +119,29 @@ impl Labeler {
         };
         let source = format!("labels:{name}");
         let stored = progress::of(&shared.cx.store, &source).await?;
+        let again_after =
+            progress::of(&shared.cx.store, &again_source(&name)).await?.filter(|after| *after != NOTHING_AGAIN);
         Ok(Arc::new(Self {
             tracker: Tracker::new(source, stored),
             name,
             did: Mutex::new(did),
-            doubted_at: Mutex::default(),
+            doubt: Mutex::default(),
+            gaps: Arc::default(),
+            again_after: Mutex::new(again_after),
+            turn_back: AtomicBool::new(false),
+            stored_again_after: Mutex::new(again_after),
             connected: AtomicBool::new(false),
             error: Mutex::default(),
             applied_total: AtomicU64::new(0),
+            refused_total: AtomicU64::new(0),
             gaps_total: AtomicU64::new(0),
+            restarts_total: AtomicU64::new(0),
         }))
+    }
+
+    /// As configured, without a slash at its end.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Follows the labeler until stopped.
@@ -109,8 +149,12 @@ impl Labeler {
         let mut backoff = Backoff::default();
         while shared.may_read().await {
             let reading = shared.readers.begin();
+            let begun = Instant::now();
             let ended = self.follow(&shared, &mut backoff).await;
             drop(reading);
+            if self.connected.load(Relaxed) && begun.elapsed() >= SETTLED_AFTER {
+                backoff.reset();
+            }
             self.connected.store(false, Relaxed);
             let Some(why) = ended else { continue };
             if backoff.failures() == 0 {
@@ -141,6 +185,11 @@ impl Labeler {
         loop {
             let read = tokio::select! {
                 read = socket.next() => read,
+                () = self.ask_again(shared) => return Some(NEW_KEY.into()),
+                () = self.look_again() => {
+                    socket.close().await;
+                    return Some("some positions were left out: that part is read again".into());
+                }
                 () = &mut stop => {
                     socket.close().await;
                     return None;
@@ -162,11 +211,17 @@ impl Labeler {
                         Ok(()) => backoff.reset(),
                         Err(why) => return Some(why),
                     }
+                    if self.turn_back.swap(false, Relaxed) {
+                        socket.close().await;
+                        return Some(NEW_KEY.into());
+                    }
                 }
+                // Its position is inside what was thrown away; the next frame moves on past it.
                 Read::TooLarge(_) => shared.drops.lost(DropReason::FrameTooLarge),
                 Read::FarTooLarge => {
                     shared.drops.lost(DropReason::FrameTooLarge);
-                    return Some("a frame far too large".into());
+                    self.step_over();
+                    return Some("a frame far too large was stepped over".into());
                 }
                 Read::Closed(why) => return Some(why),
             }
@@ -175,9 +230,12 @@ impl Labeler {
 
     async fn open(&self, shared: &Arc<Shared>) -> Result<(Socket, String), String> {
         let base = self.base(shared).await.map_err(|e| e.to_string())?;
-        let cursor = self.tracker.read_to().unwrap_or(0);
+        let read_to = self.tracker.read_to().unwrap_or(0);
+        let again_after = *self.again_after.lock();
+        let cursor = again_after.map_or(read_to, |after| after.min(read_to));
         let url = format!("{}/xrpc/com.atproto.label.subscribeLabels?cursor={cursor}", base.replacen("http", "ws", 1));
         let socket = Socket::open(&url, shared.config.frame_bytes_max).await?;
+        self.turn_back.store(false, Relaxed);
         if self.did.lock().is_none() {
             self.ask_who(shared, &base).await;
         }
@@ -222,10 +280,10 @@ impl Labeler {
         let (seq, claims) = match LabelStreamMessage::decode(frame) {
             Ok(LabelStreamMessage::Labels(message)) => {
                 let mut claims = Vec::with_capacity(message.labels.len());
-                for label in &message.labels {
-                    match label.as_ref().ok().and_then(claim) {
+                for (index, label) in (0..).zip(&message.labels) {
+                    match label.as_ref().ok().and_then(|label| claim(label, index)) {
                         Some(claim) => claims.push(claim),
-                        None => shared.drops.lost(DropReason::LabelMalformed),
+                        None => self.refuse(shared, DropReason::LabelMalformed, 1),
                     }
                 }
                 (message.seq, claims)
@@ -238,7 +296,11 @@ impl Labeler {
                 return Ok(None);
             }
             Ok(LabelStreamMessage::Error(error)) => {
-                return Err(format!("{}: {}", error.error, error.message.unwrap_or_default()));
+                let why = format!("{}: {}", error.error, error.message.unwrap_or_default());
+                if error.error == "FutureCursor" {
+                    self.begin_again(&why);
+                }
+                return Err(why);
             }
             Ok(LabelStreamMessage::Unknown(_)) => {
                 shared.drops.lost(DropReason::MessageUnknown);
@@ -250,32 +312,113 @@ impl Labeler {
             }
         };
         let guard = shared.pending.begin();
-        let labels = self.genuine(shared, base, claims).await?;
+        let labels = self.genuine(shared, base, seq, claims).await?;
         Ok(Some(Good { seq, labels, guard }))
+    }
+
+    /// The labeler does not know our position: it has lost its own, or was set up anew. Everything it has is read
+    /// again; what is stored already stays as it is.
+    fn begin_again(&self, why: &str) {
+        if self.tracker.read_to().is_some_and(|seq| seq > 0) {
+            self.restarts_total.fetch_add(1, Relaxed);
+            tracing::warn!(
+                labeler = self.name,
+                why,
+                "the labeler is behind our position: its labels are read from the first one"
+            );
+            *self.again_after.lock() = None;
+            *self.doubt.lock() = Doubt::default();
+            *self.gaps.lock() = Gaps::default();
+            self.tracker.restart();
+        }
+    }
+
+    /// Moves the position by one, so that a frame that cannot be read does not come again for ever.
+    fn step_over(&self) {
+        let seq = self.tracker.read_to().unwrap_or(0) + 1;
+        if let Some(ticket) = self.tracker.begin(seq, 0) {
+            self.tracker.end(ticket);
+        }
+    }
+
+    /// The frame `seq` is read: takes note of how far reading again has come. Returns what is to be stored about that,
+    /// if anything.
+    fn read_again(&self, seq: i64) -> Option<i64> {
+        let mut again_after = self.again_after.lock();
+        if !self.turn_back.load(Relaxed) {
+            let read_to = self.tracker.read_to();
+            *again_after =
+                again_after.map(|after| after.max(seq)).filter(|after| read_to.is_some_and(|read| *after < read));
+        }
+        let wanted = [*again_after, self.doubt.lock().refused_after(), self.gaps.lock().first()];
+        let wanted = wanted.into_iter().flatten().min();
+        let mut stored = self.stored_again_after.lock();
+        // Only the first and the last step are worth a write; in between a restart reads a little more.
+        if wanted.is_some() == stored.is_some() && wanted >= *stored {
+            return None;
+        }
+        *stored = wanted;
+        Some(wanted.unwrap_or(NOTHING_AGAIN))
+    }
+
+    /// The position after which something will be read again; nothing if there is no doubt about anything.
+    fn to_read_again(&self) -> Option<i64> {
+        let again_after = *self.again_after.lock();
+        let (refused, left_out) = (self.doubt.lock().refused_after(), self.gaps.lock().first());
+        [again_after, refused, left_out].into_iter().flatten().min()
+    }
+
+    fn refuse(&self, shared: &Shared, reason: DropReason, count: usize) {
+        self.refused_total.fetch_add(count as u64, Relaxed);
+        (0..count).for_each(|_| shared.drops.lost(reason));
     }
 
     async fn store(&self, shared: &Arc<Shared>, good: Good) -> Result<(), String> {
         let Good { seq, labels, guard } = good;
-        let Some(ticket) = self.tracker.begin(seq, (shared.cx.now_us)()) else { return Ok(()) };
-        let (job, tracker, source) = (Arc::clone(shared), Arc::clone(&self.tracker), format!("labels:{}", self.name));
+        // What comes again, or comes late, is stored like the rest and leaves the position where it is.
+        let read_to = self.tracker.read_to();
+        let ticket = self.tracker.begin(seq, (shared.cx.now_us)());
+        if let (Some(_), Some(from)) = (ticket, read_to) {
+            self.gaps.lock().moved(from, seq);
+        }
+        let again_after = self.read_again(seq);
+        if ticket.is_none() && labels.is_empty() && again_after.is_none() {
+            return Ok(());
+        }
+        let (job, tracker, gaps) = (Arc::clone(shared), Arc::clone(&self.tracker), Arc::clone(&self.gaps));
+        let (source, again_source) = (format!("labels:{}", self.name), again_source(&self.name));
         self.applied_total.fetch_add(labels.len() as u64, Relaxed);
         let queued = shared.cx.writer.submit(move |view| {
             let mark = view.mark();
-            let mut outcome = labels.iter().try_for_each(|label| gp_index::labels::apply(view, label, seq).map(drop));
-            match &outcome {
-                Ok(()) => progress::set(view, &source, seq),
-                Err(gp_index::Error::Store(_)) => view.roll_back(mark),
-                Err(error) => {
+            let mut changed = false;
+            let mut outcome = labels.iter().try_for_each(|Placed { label, index }| {
+                changed |= gp_index::labels::apply(view, label, Place { seq, index: *index })?;
+                Ok(())
+            });
+            if ticket.is_none() && changed {
+                gaps.lock().found();
+            }
+            if let Err(error) = &outcome {
+                view.roll_back(mark);
+                if !matches!(error, gp_index::Error::Store(_)) {
                     tracing::error!(%error, "labels were left out");
-                    view.roll_back(mark);
                     job.drops.lost(DropReason::OwnState);
-                    progress::set(view, &source, seq);
                     outcome = Ok(());
+                }
+            }
+            if outcome.is_ok() {
+                if ticket.is_some() {
+                    progress::set(view, &source, seq);
+                }
+                if let Some(after) = again_after {
+                    progress::set(view, &again_source, after);
                 }
             }
             Box::new(move |applied| match (outcome, applied) {
                 (Ok(()), Ok(())) => {
-                    tracker.end(ticket);
+                    if let Some(ticket) = ticket {
+                        tracker.end(ticket);
+                    }
                     drop(guard);
                 }
                 (Err(error), _) => job.fail(&error),
@@ -285,19 +428,21 @@ impl Labeler {
         queued.await.map_err(|e| e.to_string())
     }
 
-    /// The labels that are by this labeler and signed by it. Waits while its key cannot be had.
+    /// The labels of the frame `seq` that are by this labeler and signed by it. Waits while its key cannot be had.
     async fn genuine(
         &self,
         shared: &Arc<Shared>,
         base: &str,
+        seq: i64,
         claims: Vec<Claim>,
-    ) -> Result<Vec<gp_index::labels::Label>, String> {
+    ) -> Result<Vec<Placed>, String> {
         let mut good = Vec::with_capacity(claims.len());
         let mut by_src: Vec<(String, Vec<Claim>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for claim in claims {
-            let at = *places.entry(claim.label.src.clone()).or_insert_with(|| {
-                by_src.push((claim.label.src.clone(), Vec::new()));
+            let src = &claim.placed.label.src;
+            let at = *places.entry(src.clone()).or_insert_with(|| {
+                by_src.push((src.clone(), Vec::new()));
                 by_src.len() - 1
             });
             by_src[at].1.push(claim);
@@ -305,43 +450,94 @@ impl Labeler {
         for (src, claims) in by_src {
             let known = self.did.lock().clone();
             if known.as_deref().is_some_and(|did| did != src) {
-                claims.iter().for_each(|_| shared.drops.lost(DropReason::LabelSource));
+                self.refuse(shared, DropReason::LabelSource, claims.len());
                 continue;
             }
-            let Some((key, labeler)) = self.key(shared, &src, Want::Any).await else {
-                claims.iter().for_each(|_| shared.drops.lost(DropReason::LabelSignature));
-                continue;
-            };
-            if known.is_none() && labeler.is_some_and(|endpoint| !same_origin(&endpoint, base)) {
-                claims.iter().for_each(|_| shared.drops.lost(DropReason::LabelSource));
+            let found = self.key(shared, &src, Want::Any).await;
+            if known.is_none()
+                && found.as_ref().is_some_and(|(_, at)| at.as_ref().is_some_and(|at| !same_origin(at, base)))
+            {
+                self.refuse(shared, DropReason::LabelSource, claims.len());
                 continue;
             }
-            let (mut signed, mut rest) = split(key, claims).await?;
-            if !rest.is_empty() && self.may_doubt() {
-                let again = self.key(shared, &src, Want::Since(Instant::now())).await;
-                if let Some((key, _)) = again {
-                    let (more, bad) = split(key, rest).await?;
-                    signed.extend(more);
-                    rest = bad;
-                }
+            let (mut signed, mut rest) = self.split(&src, found, claims).await?;
+            let ask = !rest.is_empty() && self.doubt.lock().may_ask();
+            if ask {
+                let found = self.key(shared, &src, Want::Since(Instant::now())).await;
+                let (more, bad) = self.split(&src, found, rest).await?;
+                signed.extend(more);
+                rest = bad;
             }
-            rest.iter().for_each(|_| shared.drops.lost(DropReason::LabelSignature));
+            if !rest.is_empty() {
+                self.refuse(shared, DropReason::LabelSignature, rest.len());
+                self.doubt.lock().refused(&src, seq.saturating_sub(1).max(0), ask);
+            }
             if !signed.is_empty() && known.is_none() {
                 // The first account whose labels hold here is the labeler.
                 *self.did.lock() = Some(src.as_str().into());
             }
-            good.extend(signed.into_iter().map(|claim| claim.label));
+            good.extend(signed.into_iter().map(|claim| claim.placed));
         }
         Ok(good)
     }
 
-    fn may_doubt(&self) -> bool {
-        let mut doubted_at = self.doubted_at.lock();
-        let may = doubted_at.is_none_or(|at| at.elapsed() >= DOUBT_EVERY);
-        if may {
-            *doubted_at = Some(Instant::now());
+    /// Splits the labels of one source into those signed by the key that was found for it and the others.
+    async fn split(
+        &self,
+        src: &str,
+        found: Option<(VerifyingKey, Option<String>)>,
+        claims: Vec<Claim>,
+    ) -> Result<(Vec<Claim>, Vec<Claim>), String> {
+        self.saw_key(src, found.as_ref().map(|(key, _)| key));
+        match found {
+            Some((key, _)) => split(key, claims).await,
+            None => Ok((Vec::new(), claims)),
         }
-        may
+    }
+
+    /// Takes note of the key of a source. If it is another than before, what was refused is read again.
+    fn saw_key(&self, src: &str, key: Option<&VerifyingKey>) {
+        let after = self.doubt.lock().saw(src, key.map(VerifyingKey::to_did_key));
+        if let Some(after) = after {
+            tracing::info!(labeler = self.name, after, "{NEW_KEY}");
+            self.turn_back_to(after);
+        }
+    }
+
+    /// Makes the next connection begin after a position.
+    fn turn_back_to(&self, after: i64) {
+        let mut again_after = self.again_after.lock();
+        *again_after = Some(again_after.map_or(after, |already| already.min(after)));
+        self.turn_back.store(true, Relaxed);
+    }
+
+    /// Waits until it is time to read a part again because positions were left out, and never ends if none were.
+    async fn look_again(&self) {
+        let due = self.gaps.lock().due();
+        let Some(at) = due else { return std::future::pending().await };
+        tokio::time::sleep_until(at).await;
+        let after = self.gaps.lock().look(self.tracker.read_to().unwrap_or(0));
+        if let Some(after) = after {
+            self.turn_back_to(after);
+        }
+    }
+
+    /// Asks for the key again as long as labels are in doubt, less and less often. Ends when there is another one, and
+    /// never if there is nothing to ask.
+    async fn ask_again(&self, shared: &Shared) {
+        loop {
+            let due = self.doubt.lock().due();
+            let Some((src, at)) = due else { return std::future::pending().await };
+            tokio::time::sleep_until(at).await;
+            if !self.doubt.lock().may_ask() {
+                continue;
+            }
+            let found = shared.identity.document_or_stale(&src, Want::Since(Instant::now())).await;
+            self.saw_key(&src, found.ok().and_then(|document| document.label_key.clone()).as_ref());
+            if self.turn_back.load(Relaxed) {
+                return;
+            }
+        }
     }
 
     /// Key and endpoint of a labeler; nothing if it has no key. Asks until there is an answer.
@@ -366,13 +562,21 @@ impl Labeler {
             "running": running,
             "connected": self.connected.load(Relaxed),
             "applied": self.applied_total.load(Relaxed),
+            "refused": self.refused_total.load(Relaxed),
             "gaps": self.gaps_total.load(Relaxed),
+            "restarts": self.restarts_total.load(Relaxed),
+            "again_after": self.to_read_again(),
             "last_error": *self.error.lock(),
         })
     }
 }
 
-fn claim(label: &Label<'_>) -> Option<Claim> {
+/// Where it is stored from where to read again.
+fn again_source(name: &str) -> String {
+    format!("labels-again:{name}")
+}
+
+fn claim(label: &Label<'_>, index: u32) -> Option<Claim> {
     let kept = gp_index::labels::Label {
         src: label.src.to_owned(),
         uri: label.uri.to_owned(),
@@ -382,12 +586,15 @@ fn claim(label: &Label<'_>) -> Option<Claim> {
         cts: label.cts.to_owned(),
         exp: label.exp.map(str::to_owned),
     };
-    kept.fault().is_none().then(|| Claim { label: kept, signed: label.signing_bytes(), sig: label.sig.to_vec() })
+    let forms = label.signing_forms().collect();
+    kept.fault().is_none().then(|| Claim { placed: Placed { label: kept, index }, forms, sig: label.sig.to_vec() })
 }
 
 /// Splits labels into those signed by a key and the others. Costs tens of microseconds a label.
 async fn split(key: VerifyingKey, claims: Vec<Claim>) -> Result<(Vec<Claim>, Vec<Claim>), String> {
-    let split = move || claims.into_iter().partition(|claim| key.verify(&claim.signed, &claim.sig).is_ok());
+    let split = move || {
+        claims.into_iter().partition(|claim| claim.forms.iter().any(|form| key.verify(form, &claim.sig).is_ok()))
+    };
     tokio::task::spawn_blocking(split).await.map_err(|e| format!("the check of labels stopped: {e}"))
 }
 

@@ -116,6 +116,7 @@ impl Labeler {
                 cid: None,
                 val: &given.val,
                 neg: given.neg,
+                neg_written: false,
                 cts: &cts,
                 cts_us: given.cts_us,
                 exp: exp.as_deref(),
