@@ -216,7 +216,7 @@ class Drill {
     const subject = plan.subject()
     const negate = plan.chance(0.4) ? plan.words(3) : []
     const create = plan.words(4).filter((word) => !negate.includes(word))
-    const hours = plan.chance(0.1) ? plan.pick([0, 1, 24 * 365]) : undefined
+    const hours = plan.chance(0.1) ? plan.pick([1, 24, 24 * 365]) : undefined
     if (create.length + negate.length === 0) return 0
     this.subjects.add(subject.uri ?? subject.did)
     await this.ozone.label(subject, create, negate, hours)

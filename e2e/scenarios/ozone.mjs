@@ -14,10 +14,12 @@ export default async function ozone(t) {
 
   await ozone.label(post, ['rude', 'spam'], [])
   await ozone.label(account, ['loud', 'ünïcode-嘘'], [])
-  await ozone.label(post, ['over'], [], 0)
+  await ozone.label(post, ['for-an-hour'], [], 1)
   await t.settleLabels()
-  await t.see(ben, 'app.bsky.feed.getPosts', { uris: [post.uri] }, 'labels of Ozone, without the ended', ({ posts: [it] }) => {
-    deepEqual(ours(it), ['rude', 'spam'])
+  await t.see(ben, 'app.bsky.feed.getPosts', { uris: [post.uri] }, 'labels of Ozone', ({ posts: [it] }) => {
+    deepEqual(ours(it), ['for-an-hour', 'rude', 'spam'])
+    const ends = Date.parse(it.labels.find((each) => each.val === 'for-an-hour').exp)
+    ok(ends > Date.now() && ends <= Date.now() + 3_600_000)
     ok(it.labels.every((each) => each.cid === post.cid))
     deepEqual(ours(it.author), ['loud', 'ünïcode-嘘'])
   })
@@ -25,13 +27,13 @@ export default async function ozone(t) {
   await ozone.label(account, ['loud'], ['ünïcode-嘘'])
   await t.settleLabels()
   await t.see(ben, 'app.bsky.feed.getPosts', { uris: [post.uri] }, 'labels that Ozone took back', ({ posts: [it] }) => {
-    deepEqual(ours(it), ['rude'])
+    deepEqual(ours(it), ['for-an-hour', 'rude'])
     deepEqual(ours(it.author), ['loud'])
   })
   await ozone.label(post, ['spam'], [])
   await t.settleLabels()
   await t.see(ben, 'app.bsky.feed.getPosts', { uris: [post.uri] }, 'a label that Ozone gave anew', ({ posts: [it] }) => {
-    deepEqual(ours(it), ['rude', 'spam'])
+    deepEqual(ours(it), ['for-an-hour', 'rude', 'spam'])
   })
 
   // Of records Ozone takes down by label alone.
