@@ -157,9 +157,27 @@ class Drill {
     return turns
   }
 
-  /** Skyware's labeler keeps what stands, under new numbers from 1. */
+  /** Waits until the data plane is at a position of Skyware's labeler; faults go on meanwhile. */
+  async #readTo(seq) {
+    const at = Object.keys(this.proxies).indexOf('skyware')
+    const end = performance.now() + SETTLE_LIMIT_MS
+    for (;;) {
+      const { labelers } = await this.plane.status()
+      if (labelers[at].seq === seq) return
+      if (performance.now() > end) throw new Error(`never at ${seq}: ${JSON.stringify(labelers[at])}`)
+      await sleep(POLL_MS)
+    }
+  }
+
+  /**
+   * Skyware's labeler keeps what stands, under new numbers from 1.
+   *
+   * It says nothing new until that is noticed: new numbers that have grown past the old position look like the old
+   * ones, and no consumer could tell.
+   */
   async renumberSkyware() {
     const before = await this.skyware.head()
+    await this.#readTo(before)
     await this.skyware.stop()
     const about = { ...this.identities.skyware, port: this.ports.skyware }
     const old = await startSkyware({ ...about, port: 0, dbPath: path.join(this.dir, 'skyware-1.db') })
@@ -167,8 +185,11 @@ class Drill {
     // It is listened to meanwhile.
     await old.renumberInto(this.skyware)
     await old.stop()
+    const after = await this.skyware.head()
+    if (after >= before) throw new Error(`nothing to be renumbered: ${before} labels all stand`)
+    await this.#readTo(after)
     this.tally.replays += 1
-    return `the sequence of one labeler went back from ${before} to ${await this.skyware.head()}`
+    return `the sequence of one labeler went back from ${before} to ${after}`
   }
 
   /** Ozone signs with another key, which its document names before or after. */
