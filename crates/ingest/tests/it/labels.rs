@@ -157,6 +157,7 @@ impl Stage {
         tokio::spawn(async move {
             while let Ok((connection, _)) = stream.accept().await {
                 let mut cursor = None;
+                #[expect(clippy::result_large_err, reason = "the type is the handshake's own")]
                 let read = |request: &Request, response: Response| {
                     cursor = request.uri().query().and_then(|query| query.strip_prefix("cursor=")?.parse().ok());
                     Ok(response)
