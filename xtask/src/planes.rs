@@ -19,6 +19,7 @@ use gp_atproto::frame::{Action, Message as Event};
 use gp_proto as proto;
 use gp_synth::{Network, Size, Spec};
 use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::connect::HttpConnector;
 use prost::Message;
 use tokio::task::JoinHandle;
 
@@ -166,7 +167,7 @@ fn posts(network: &Network) -> Vec<String> {
     uris.into_iter().collect()
 }
 
-type Client = hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
+type Client = hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>;
 
 /// Somebody who asks for posts.
 #[derive(Clone)]
@@ -198,11 +199,14 @@ impl Tally {
 
 impl Caller {
     pub(crate) fn new(plane: &Plane, name: &'static str) -> Self {
+        let mut connector = HttpConnector::new();
+        // Headers and body are two writes; the second must not wait until the first is acknowledged.
+        connector.set_nodelay(true);
         let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
             .http2_only(true)
             .http2_initial_stream_window_size(16 << 20)
             .http2_initial_connection_window_size(64 << 20)
-            .build_http();
+            .build(connector);
         let url = format!("http://{}/bsky.Service/GetPostRecords", plane.listen);
         Self { client, url, name, posts: Arc::clone(&plane.posts) }
     }

@@ -2,7 +2,7 @@
 // Everything shown comes from three paths of this port: /recent (the last ten minutes, then what is new), /top and
 // /status. Text from them is only ever set as text.
 
-const SPAN_MS = 600_000, SMALL_PAUSE_MS = 2_000, LONG_PAUSE_MS = 10_000, SLOW_EVERY = 2;
+const SPAN_MS = 600_000, SPAN_MIN_MS = 60_000, SMALL_PAUSE_MS = 2_000, LONG_PAUSE_MS = 10_000, SLOW_EVERY = 2;
 const LARGE_KEYS = 1_000, HUGE_KEYS = 5_000;
 const at = id => document.getElementById(id);
 const SVG = document.querySelector("svg").namespaceURI;
@@ -93,7 +93,7 @@ class Chart {
     at(id).append(el("h3", {}, title, note ? el("small", {}, note) : null), this.view, this.legend);
     const move = event => {
       const box = this.view.getBoundingClientRect();
-      this.pointAt(this.from + (event.clientX - box.left - 40) / (box.width - 46) * SPAN_MS);
+      this.pointAt(this.from + (event.clientX - box.left - 40) / (box.width - 46) * this.span);
     };
     this.view.addEventListener("pointermove", move);
     this.view.addEventListener("pointerdown", move);
@@ -118,8 +118,10 @@ class Chart {
     const width = this.view.clientWidth, height = this.view.clientHeight;
     if (!width || !recent) return;
     const left = 40, right = width - 6, base = height - 16, head = 8, shown = this.series.filter(it => !it.hide?.());
-    this.from = recent.now_ms - SPAN_MS;
-    const x = ms => left + (ms - this.from) / SPAN_MS * (right - left);
+    // A process that has just begun has less to show.
+    this.span = Math.min(SPAN_MS, Math.max(SPAN_MIN_MS, recent.now_ms - (samples[0]?.at_ms ?? recent.now_ms)));
+    this.from = recent.now_ms - this.span;
+    const x = ms => left + (ms - this.from) / this.span * (right - left);
     const ceiling = this.ceiling?.() ?? null;
     const peak = Math.max(this.floor, this.stacked ? most(samples, s => sum(shown, it => it.of(s) ?? 0)) : Math.max(0, ...shown.map(it => most(samples, it.of))));
     const top = this.log ? Math.max(this.log * 100, 10 ** Math.ceil(Math.log10(Math.max(peak, this.log)))) : nice(Math.max(peak * 1.05, ceiling !== null && peak > ceiling * .5 ? ceiling * 1.1 : 0) / this.unit) * this.unit;
@@ -132,8 +134,8 @@ class Chart {
       out.push(svg("line", { class: "grid", x1: left, x2: right, y1: y(mark), y2: y(mark) }));
       out.push(svg("text", { class: "axis", x: left - 5, y: y(mark) + 4, "text-anchor": "end" }, this.format(mark, true)));
     }
-    for (const minutes of [10, 5, 0]) {
-      out.push(svg("text", { class: "axis", x: x(recent.now_ms - minutes * 60_000), y: height - 2, "text-anchor": minutes === 10 ? "start" : minutes ? "middle" : "end" }, minutes ? `−${minutes} min` : "now"));
+    for (const [part, anchor] of [[1, "start"], [.5, "middle"], [0, "end"]]) {
+      out.push(svg("text", { class: "axis", x: x(recent.now_ms - part * this.span), y: height - 2, "text-anchor": anchor }, part ? "−" + seconds(Math.round(part * this.span / 1e3)) : "now"));
     }
     const under = samples.map(() => 0);
     for (const it of shown) {
