@@ -537,6 +537,33 @@ pub(super) static ENTRIES: &[Entry] = &[
         },
     },
     Entry {
+        id: "order-of-twins",
+        rpcs: &["GetTimeline", "GetFollowers", "GetLikesBySubject", "GetLikesBySubjectSorted", "GetRepostsBySubject"],
+        what: "Records of different accounts that are the same byte for byte, and so share time and CID, come in any order.",
+        why: "Nothing orders them by contract. Both are brought into one order, among such records alone.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
+            let cid = |item: &Value| {
+                let uri = item.as_str().or(item["repost"].as_str()).or(item["uri"].as_str()).unwrap_or_default();
+                let version = seen.by.world.lives.get(uri).and_then(|life| life.versions.last());
+                version.map(|version| version.cid.clone())
+            };
+            let mut found = false;
+            for answer in [&mut ours, &mut theirs] {
+                for (_, items) in answer.as_object_mut().into_iter().flatten() {
+                    for twins in
+                        items.as_array_mut().into_iter().flat_map(|items| items.chunk_by_mut(|a, b| cid(a) == cid(b)))
+                    {
+                        found |= twins.len() > 1;
+                        twins.sort_by_cached_key(Value::to_string);
+                    }
+                }
+            }
+            if found { Edited(Ok(ours), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
         id: "no-such-mute",
         rpcs: &[
             "CreateActorMute",
