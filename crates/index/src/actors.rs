@@ -11,7 +11,7 @@ use crate::{
     atom,
     atom::Parts,
     bookmarks,
-    counts::{Head, OnCount},
+    counts::{self, Head, OnCount, PrivateCount},
     moderation, newcomers,
     placed::uri_of,
     private,
@@ -20,7 +20,7 @@ use crate::{
     relationships::{Ask, standing},
     repos::{self, RepoStatus},
     sitestandard, subscriptions,
-    tables::{self, ACTOR, HANDLE, META, NOTIFICATION, POST, PRIVATE, RECORD},
+    tables::{self, ACTOR, HANDLE, META, NOTIFICATION, PRIVATE, RECORD},
     verifications::{self, Words},
 };
 
@@ -198,9 +198,12 @@ pub fn set_trusted_verifier(view: &mut View<'_>, did: &str, trusted: bool) -> Re
     Ok(())
 }
 
-/// Removes up to `rows_max` rows of what an account published and was told, and at the end the account itself. Returns
-/// whether nothing is left. Takedowns and what others did to the account stay.
-pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bool> {
+/// Removes up to `rows_max` rows of what an account published and was told, and at the end the account itself, which
+/// its host called deleted at `at_us`. Returns whether nothing is left.
+///
+/// Takedowns and what others did to the account stay; so does, for each post, that it was there, where it hung and when
+/// it went (see `derived.rs`): what others wrote below it may come later and must end the same.
+pub fn delete_page(view: &mut View<'_>, did: &str, at_us: i64, rows_max: usize) -> Result<bool> {
     let partition = Key::of(&RECORD).atom(&atom::did(did)).partition();
     let page = view.scan(&Scan::of(partition).limit(rows_max))?;
     let mut applied = Applied::default();
@@ -208,22 +211,23 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
         let mut parts = Parts::of(RECORD.name, row.clustering());
         let (collection, rkey) = (parts.nsid()?, parts.rkey()?);
         let op = Op { action: Action::Delete, collection: &collection, rkey: &rkey, cid: None, record: None };
-        apply_op(view, did, "", &op, 0, &mut applied)?;
+        apply_op(view, did, "", &op, at_us, &mut applied)?;
         sitestandard::forget_versions(view, &uri_of(did, &collection, &rkey))?;
     }
     if page.more || page.rows.len() >= rows_max {
         return Ok(false);
     }
-    // In `post` there is still what deleted posts left behind.
-    for table in [&NOTIFICATION, &PRIVATE, &POST] {
-        let page = view.scan(&Scan::of(Key::of(table).atom(&atom::did(did)).partition()).limit(rows_max))?;
-        for row in &page.rows {
+    // What it was told of since stays for the account that may come again under the same name.
+    let told = Scan::of(Key::of(&NOTIFICATION).atom(&atom::did(did)).partition()).from(atom::micros_desc(at_us));
+    let private = Scan::of(Key::of(&PRIVATE).atom(&atom::did(did)).partition());
+    let ended = tables::scan_by(did, tables::by::ENDED);
+    for (scan, is_private) in [(told, false), (private, true), (ended, false)] {
+        let page = view.scan(&scan.limit(rows_max))?;
+        for row in page.rows.iter().filter(|row| !row.clustering().is_empty()) {
             // What is counted or kept with others as well goes from there too.
             match row.clustering().first() {
-                Some(&tables::private::BOOKMARK) if *table == PRIVATE => bookmarks::forget(view, did, &row.value)?,
-                Some(&tables::private::SUBSCRIPTION) if *table == PRIVATE => {
-                    subscriptions::forget(view, did, &row.value)?;
-                }
+                Some(&tables::private::BOOKMARK) if is_private => bookmarks::forget(view, did, &row.value)?,
+                Some(&tables::private::SUBSCRIPTION) if is_private => subscriptions::forget(view, did, &row.value)?,
                 _ => view.delete(row.key.clone()),
             }
         }
@@ -231,6 +235,8 @@ pub fn delete_page(view: &mut View<'_>, did: &str, rows_max: usize) -> Result<bo
             return Ok(false);
         }
     }
+    let gone_at_ms = u64::try_from(at_us.div_euclid(1000)).unwrap_or(0);
+    counts::keep_greatest(view, tables::private_head(did), PrivateCount::GoneAtMs as u8, gone_at_ms)?;
     if let Some(row) = row(view, did)? {
         let place = handle_key(&row.handle);
         if !row.handle.is_empty() && view.get(&place)?.is_some_and(|holder| holder == did.as_bytes()) {

@@ -132,14 +132,30 @@ pub struct Stood<'a> {
     pub time_us: i64,
     /// What stood before.
     pub old: Option<&'a Placed<'a>>,
+    /// Its row.
+    pub old_row: Option<&'a RecordRow>,
     /// What stands after.
     pub new: Option<&'a Placed<'a>>,
+}
+
+impl Stood<'_> {
+    /// Whether this is an event of before what stands: one that comes once more. Then what it ends is not remembered as
+    /// ended, and nobody is told; its own time has seen to that.
+    pub(crate) fn comes_again(&self) -> bool {
+        self.old.is_some_and(|old| self.time_us < old.indexed_at_us)
+    }
+
+    /// Whether the record goes with its whole account: then there is no commit.
+    pub(crate) fn with_account(&self) -> bool {
+        self.rev.is_empty()
+    }
 }
 
 /// Applies one operation.
 ///
 /// A bad operation is dropped, counted in `applied`, and changes nothing. An error is the store's, never the
-/// network's. `time_us` is the event's own time and `rev` the revision of its commit.
+/// network's. `time_us` is the event's own time and `rev` the revision of its commit; empty where records go with their
+/// whole account.
 pub fn apply_op(
     view: &mut View<'_>,
     did: &str,
@@ -222,12 +238,20 @@ pub fn apply_op(
         flags.set(Flags::TAGGED, view.get(&records::tags_key(&uri))?.is_some());
     }
     let row = RecordRow { flags, indexed_at_us: time_us, first_indexed_at_us: first, block: block.to_vec().into() };
-    let stood =
-        Stood { did, collection: collection.nsid, rkey: op.rkey, rev, time_us, old: old.as_ref(), new: Some(&new) };
+    let stood = Stood {
+        did,
+        collection: collection.nsid,
+        rkey: op.rkey,
+        rev,
+        time_us,
+        old: old.as_ref(),
+        old_row: old_row.as_ref(),
+        new: Some(&new),
+    };
     let mut deltas = Deltas::default();
     match &collection.kind {
         // A post's flags depend on what else stands, so it writes its own row.
-        Kind::Post => posts::apply(view, &stood, Some(row), old_row.as_ref(), &mut deltas)?,
+        Kind::Post => posts::apply(view, &stood, Some(row), &mut deltas)?,
         kind => {
             view.put(key, row.write());
             change(view, kind, &stood, &mut deltas)?;
@@ -238,10 +262,6 @@ pub fn apply_op(
         applied.updated += 1;
     } else {
         applied.created += 1;
-        // A reply may have come before what it replies to. Posts see to it on their own way.
-        if matches!(collection.kind, Kind::Document(_)) {
-            posts::settle_children_of(view, &new.uri())?;
-        }
     }
     Ok(())
 }
@@ -258,12 +278,12 @@ fn delete(
     old: Option<&Placed<'_>>,
     old_row: Option<&RecordRow>,
 ) -> Result<bool> {
-    let stood = Stood { did, collection: collection.nsid, rkey, rev, time_us, old, new: None };
+    let stood = Stood { did, collection: collection.nsid, rkey, rev, time_us, old, old_row, new: None };
     let mut deltas = Deltas::default();
     view.delete(records::key(did, collection.nsid, rkey));
     match &collection.kind {
         // Quotes of a post that was never seen go with it as well.
-        Kind::Post => posts::apply(view, &stood, None, old_row, &mut deltas)?,
+        Kind::Post => posts::apply(view, &stood, None, &mut deltas)?,
         kind if old.is_some() => change(view, kind, &stood, &mut deltas)?,
         _ => {}
     }
@@ -284,8 +304,8 @@ fn change(view: &mut View<'_>, kind: &Kind, stood: &Stood<'_>, deltas: &mut Delt
             rows::change(view, &before, &after, deltas)?;
             crate::notifications::change(view, &before.notices, &after.notices)
         }
-        Kind::ThreadGate => gates::apply_thread_gate(view, stood),
-        Kind::PostGate => gates::apply_post_gate(view, stood),
+        Kind::ThreadGate => gates::apply(view, &gates::THREAD, stood),
+        Kind::PostGate => gates::apply(view, &gates::POST, stood),
         Kind::Profile => profiles::apply(view, stood, deltas),
         Kind::Versioned => sitestandard::keep_version(view, stood),
         Kind::Plain => Ok(()),

@@ -39,6 +39,11 @@ pub fn path(collection: &str, rkey: &str) -> Atom {
     })
 }
 
+/// Eight bytes of a time in microseconds, later first.
+pub fn micros_desc(us: i64) -> [u8; 8] {
+    (!(us as u64 ^ (1 << 63))).to_be_bytes()
+}
+
 /// Reads parts of a key one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {

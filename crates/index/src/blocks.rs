@@ -20,6 +20,7 @@ pub static SHAPE: Shape = Shape {
     subject: |it| it.text("subject").map(atom::did),
     rows,
     promotes: true,
+    asked: None,
 };
 
 /// Blocks of lists as a relation between an account and a list. The claims themselves are all that reads need.
@@ -29,6 +30,7 @@ pub static LIST_SHAPE: Shape = Shape {
     subject: |it| it.text("subject").map(atom::uri),
     rows: |_, _| {},
     promotes: true,
+    asked: None,
 };
 
 /// The rows of one standing block. Pure.

@@ -37,6 +37,14 @@ pub enum OnCount {
     Verifications = 10,
     /// Subscribers of the account's activity. Not served.
     Subscribers = 11,
+    /// Replies whose gate asked who follows the account or is on the list. Not served.
+    Watching = 12,
+    /// Direct replies that were deleted. Not served.
+    RepliesGone = 13,
+    /// Posts that quoted the subject before it was deleted. Not served.
+    QuotesGone = 14,
+    /// Replaced versions of the gates of the post that are kept. Not served.
+    GateVersions = 15,
 }
 
 /// Cells of the head of a partition of `by`. The number is on disk.
@@ -73,6 +81,8 @@ pub enum PrivateCount {
     ListMutes = 3,
     /// Accounts muted.
     Mutes = 4,
+    /// No count: when the account was deleted for the last time, in milliseconds.
+    GoneAtMs = 5,
 }
 
 /// Most cells a head may have.
@@ -116,11 +126,15 @@ impl Head {
     }
 
     fn add(&mut self, cell: u8, delta: i64) {
+        self.set(cell, self.get(cell).saturating_add_signed(delta));
+    }
+
+    fn set(&mut self, cell: u8, to: u64) {
         let at = usize::from(cell);
         if self.0.len() <= at {
             self.0.resize(at + 1, 0);
         }
-        self.0[at] = self.0[at].saturating_add_signed(delta);
+        self.0[at] = to;
     }
 
     fn write(&self) -> Option<Vec<u8>> {
@@ -179,6 +193,18 @@ impl Deltas {
         }
         Ok(())
     }
+}
+
+/// Empties a head but for one cell that is no count, and raises that to at least `to`.
+pub(crate) fn keep_greatest(view: &mut View<'_>, key: Key, cell: u8, to: u64) -> Result<()> {
+    let before = Head::read(view.get(&key)?.as_ref());
+    let mut after = Head::default();
+    after.set(cell, before.get(cell).max(to));
+    match after.write() {
+        Some(bytes) => view.put(key, bytes),
+        None => view.delete(key),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

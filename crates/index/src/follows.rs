@@ -27,6 +27,7 @@ pub static SHAPE: Shape = Shape {
     subject: |it| it.text("subject").map(atom::did),
     rows,
     promotes: true,
+    asked: Some(|it| Some((it.text("subject")?.to_owned(), it.did.to_owned()))),
 };
 
 /// The rows of one standing follow. Pure.

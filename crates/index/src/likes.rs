@@ -26,6 +26,7 @@ pub static SHAPE: Shape = Shape {
     subject: |it| it.reference("subject").map(atom::uri),
     rows,
     promotes: true,
+    asked: None,
 };
 
 /// The rows of one standing like. Pure.

@@ -28,6 +28,7 @@ pub static ITEM_SHAPE: Shape = Shape {
     subject: item_subject,
     rows: item_rows,
     promotes: true,
+    asked: Some(|it| Some((it.text("list")?.to_owned(), it.text("subject")?.to_owned()))),
 };
 
 /// Opt-outs as a relation between an account and a list.
@@ -40,6 +41,7 @@ pub static OPT_OUT_SHAPE: Shape = Shape {
     subject: |it| it.text("subject").filter(|s| is_list(s)).map(atom::uri),
     rows: |_, _| {},
     promotes: false,
+    asked: None,
 };
 
 /// The claim key of a membership: the list, then the member.

@@ -175,10 +175,17 @@ pub fn change(view: &mut View<'_>, before: &[Notice], after: &[Notice]) -> Resul
     Ok(())
 }
 
-/// Stores a notice, unless the recipient has muted the thread it is about.
+/// Stores a notice, unless the recipient has muted the thread it is about, or was deleted since.
 pub fn tell(view: &mut View<'_>, notice: &Notice) -> Result<bool> {
     // A recipient that is no DID (a subject addressed by handle) cannot be told.
-    if !notice.recipient.starts_with("did:") || thread_is_muted(view, notice)? {
+    if !notice.recipient.starts_with("did:") {
+        return Ok(false);
+    }
+    // Nearly nobody mutes threads or was deleted: the head of their private rows says so in one read.
+    let head = Head::read(view.get(&tables::private_head(&notice.recipient))?.as_ref());
+    let gone_at_ms = head.get(PrivateCount::GoneAtMs as u8);
+    let is_past = gone_at_ms > 0 && notice.sort_at_us.div_euclid(1000) <= gone_at_ms as i64;
+    if is_past || (head.private(PrivateCount::ThreadMutes) > 0 && thread_is_muted(view, notice)?) {
         return Ok(false);
     }
     view.put(notice.key(), notice.value());
@@ -189,11 +196,6 @@ pub fn tell(view: &mut View<'_>, notice: &Notice) -> Result<bool> {
 fn thread_is_muted(view: &View<'_>, notice: &Notice) -> Result<bool> {
     let Some(subject) = notice.subject.as_deref() else { return Ok(false) };
     if placed::collection_of(subject) != Some(posts::NSID) {
-        return Ok(false);
-    }
-    // Nearly nobody mutes threads: the head of their private rows says so in one read.
-    let head = Head::read(view.get(&tables::private_head(&notice.recipient))?.as_ref());
-    if head.private(PrivateCount::ThreadMutes) == 0 {
         return Ok(false);
     }
     let Some(root) = posts::root_of(view, subject)? else { return Ok(false) };

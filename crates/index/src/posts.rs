@@ -1,30 +1,32 @@
 //! Posts: their rows, the flags that depend on other repos, and what is told along a thread.
 //!
-//! A reply may arrive before its parent, a quote before the quoted post, a gate before its post. What depends on
-//! something missing is looked at again when the missing thing arrives, so that every order ends in the same state
-//! (INV-5). Looking again is bounded: a flood of early replies is looked at in part, never without end. A deleted post
-//! leaves behind when it went and where it hung, for replies and quotes that were made before and come after.
+//! A reply may arrive before its parent, a quote before the quoted post, a gate before its post. What depends on other
+//! repos is a function of what stands and of what stood when the post was made, and is derived anew when something it
+//! depends on arrives, so that every order ends in the same state (INV-5). Looking again is bounded: a flood of early
+//! replies is looked at in part, never without end.
 
 use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use gp_atproto::Value;
 use gp_proto as proto;
-use gp_store::{Key, Scan, View};
+use gp_store::{Key, View};
 
+pub use crate::derived::{PostRow, post_key, post_key_of};
 use crate::{
-    Cx, Error, Result,
+    Cx, Result,
     apply::Stood,
     atom,
     atom::Parts,
     counts::{Deltas, Head, OnCount},
+    derived::{self, Watch},
     feeds, gates,
     notifications::{self, Notice, Reason},
-    page,
-    placed::{Placed, collection_of, did_of, split_uri, uri_of},
+    page, past,
+    placed::{Placed, collection_of, cut_to_ms, did_of, split_uri, uri_of},
     records::{self, Flags, RecordRow},
     rows::{self, Rows, timed_on},
-    tables::{self, ON, POST, on},
+    tables::{self, ON, on},
     threads,
 };
 
@@ -113,145 +115,19 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What was derived from a post and must be known again: its place in a thread, and who was told of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PostRow {
-    /// Root and parent of a reply.
-    pub reply: Option<(String, String)>,
-    /// Who was told: recipient, reason, what of theirs.
-    pub told: Vec<(String, Reason, Option<String>)>,
-}
-
-const LAYOUT: u8 = 1;
-
-/// Layout of what a deleted post leaves behind, in the place of what was derived from it.
-const LAYOUT_GONE: u8 = 2;
-
-/// What a deleted post leaves behind: where it hung, and when it went. Accounts have no order among themselves, so a
-/// reply made before may be applied after; it must end as it would have in the order of the events' times.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Gone {
-    /// Time of the deletion's event, in microseconds.
-    at_us: i64,
-    /// It hung wrongly itself.
-    invalid_root: bool,
-    /// Root and parent, if it was a reply.
-    reply: Option<(String, String)>,
-}
-
-impl Gone {
-    /// Reads a row; nothing for one of a post that stands.
-    fn read(stored: &[u8]) -> Result<Option<Self>> {
-        let mut parts = Parts::of(POST.name, stored);
-        if parts.tag()? != LAYOUT_GONE {
-            return Ok(None);
-        }
-        let at_us = parts.micros_desc()?;
-        let invalid_root = parts.tag()? == 1;
-        let reply = if parts.tag()? == 1 { Some((parts.uri()?, parts.uri()?)) } else { None };
-        Ok(Some(Self { at_us, invalid_root, reply }))
-    }
-
-    fn write(&self) -> Vec<u8> {
-        let mut out = vec![LAYOUT_GONE];
-        out.extend_from_slice(&page::timed_position(self.at_us, 0)[..8]);
-        out.extend_from_slice(&[u8::from(self.invalid_root), u8::from(self.reply.is_some())]);
-        if let Some((root, parent)) = &self.reply {
-            out.extend_from_slice(&atom::uri(root));
-            out.extend_from_slice(&atom::uri(parent));
-        }
-        out
-    }
-}
-
-/// What a deleted post left behind, if it was deleted after `time_us`: at that time it stood.
-fn gone_after(view: &View<'_>, uri: &str, time_us: i64) -> Result<Option<Gone>> {
-    let Some(key) = post_key_of(uri) else { return Ok(None) };
-    let gone = view.get(&key)?.map(|row| Gone::read(&row)).transpose()?.flatten();
-    Ok(gone.filter(|gone| gone.at_us > time_us))
-}
-
-/// What a reply needs to know of what is above it.
-struct Above {
-    invalid_root: bool,
-    /// Root and parent, if it is a reply itself.
-    reply: Option<(String, String)>,
-}
-
-/// Something that may be replied to, as it stands, or, for what was made at `time_us`, stood then.
-fn above_at(view: &View<'_>, uri: &str, time_us: i64) -> Result<Option<Above>> {
-    if let Some(stored) = records::stored(view, uri)? {
-        let reply = if collection_of(uri) == Some(NSID) { derived(view, uri)?.reply } else { None };
-        return Ok(Some(Above { invalid_root: stored.flags.has(Flags::INVALID_ROOT), reply }));
-    }
-    let gone = gone_after(view, uri, time_us)?;
-    Ok(gone.map(|gone| Above { invalid_root: gone.invalid_root, reply: gone.reply }))
-}
-
-impl PostRow {
-    /// Reads a row. Nothing is derived from a post that is gone.
-    pub fn read(stored: &[u8]) -> Result<Self> {
-        let mut parts = Parts::of(POST.name, stored);
-        let corrupt = |what| Error::Corrupt { table: POST.name, what };
-        match parts.tag()? {
-            LAYOUT => {}
-            LAYOUT_GONE => return Ok(Self::default()),
-            _ => return Err(corrupt("layout")),
-        }
-        let reply = if parts.tag()? == 1 { Some((parts.uri()?, parts.uri()?)) } else { None };
-        let mut told = Vec::new();
-        while !parts.rest().is_empty() {
-            let reason = Reason::from_number(parts.tag()?).ok_or(corrupt("reason"))?;
-            let recipient = parts.did()?;
-            let subject = if parts.tag()? == 1 { Some(parts.uri()?) } else { None };
-            told.push((recipient, reason, subject));
-        }
-        Ok(Self { reply, told })
-    }
-
-    fn write(&self) -> Option<Vec<u8>> {
-        if self.reply.is_none() && self.told.is_empty() {
-            return None;
-        }
-        let mut out = vec![LAYOUT, u8::from(self.reply.is_some())];
-        if let Some((root, parent)) = &self.reply {
-            out.extend_from_slice(&atom::uri(root));
-            out.extend_from_slice(&atom::uri(parent));
-        }
-        for (recipient, reason, subject) in &self.told {
-            out.push(*reason as u8);
-            out.extend_from_slice(&atom::did(recipient));
-            out.push(u8::from(subject.is_some()));
-            if let Some(subject) = subject {
-                out.extend_from_slice(&atom::uri(subject));
-            }
-        }
-        Some(out)
-    }
-}
-
-/// The place of what was derived from a post.
-pub fn post_key(did: &str, rkey: &str) -> Key {
-    Key::of(&POST).atom(&atom::did(did)).cluster().atom(&atom::rkey(rkey)).key()
-}
-
-/// The same for a post named by its address.
-pub fn post_key_of(uri: &str) -> Option<Key> {
-    let (did, collection, rkey) = split_uri(uri)?;
-    (collection == NSID && did.starts_with("did:")).then(|| post_key(did, rkey))
-}
-
-fn derived(view: &View<'_>, uri: &str) -> Result<PostRow> {
-    let Some(key) = post_key_of(uri) else { return Ok(PostRow::default()) };
-    view.get(&key)?.map_or_else(|| Ok(PostRow::default()), |row| PostRow::read(&row))
-}
-
 /// The root of the thread a post is in: itself if it is no reply; nothing if it is not indexed.
 pub(crate) fn root_of(view: &View<'_>, uri: &str) -> Result<Option<String>> {
-    if let Some((root, _)) = derived(view, uri)?.reply {
-        return Ok(Some(root));
+    Ok(above(view, uri)?.map(|reply| reply.map_or_else(|| uri.to_owned(), |(root, _)| root)))
+}
+
+/// Where the post at an address hangs: root and parent if it is a reply. Nothing if no post was ever seen there. A
+/// deleted post hangs where it hung, so that it makes no difference whether what is below it was applied before or
+/// after its deletion.
+fn above(view: &View<'_>, uri: &str) -> Result<Option<Option<(String, String)>>> {
+    if let Some(row) = derived::of(view, uri)? {
+        return Ok(row.known.then_some(row.reply));
     }
-    Ok(records::stored(view, uri)?.map(|_| uri.to_owned()))
+    Ok(records::stored(view, uri)?.map(|_| None))
 }
 
 /// A reply whose root is addressed by handle is not kept: its gate could not be found (since-0.0.275 3.4).
@@ -260,8 +136,8 @@ pub(crate) fn refuse(it: &Placed<'_>) -> Option<&'static str> {
     did_of(root).is_none().then_some("the root of its thread is not addressed by DID")
 }
 
-/// The rows of one post with its flags. Pure.
-pub fn rows(it: &Placed<'_>, flags: Flags, out: &mut Rows) {
+/// The rows of one post with its flags, what its gate's answer hung on, and the kinds of its quote. Pure.
+fn rows(it: &Placed<'_>, flags: Flags, watches: &[Watch], quotes: &[(u8, OnCount)], out: &mut Rows) {
     let reading = Reading::of(it.value);
     feeds::post_rows(it, &reading, out);
     if let Some((root, parent)) = reading.reply {
@@ -272,35 +148,73 @@ pub fn rows(it: &Placed<'_>, flags: Flags, out: &mut Rows) {
         }
         let place = tables::on_subject(root, on::THREAD).micros_desc(it.first_indexed_at_us);
         out.put_on(root, place.atom(&atom::did(it.did)).atom(&atom::rkey(it.rkey)).key(), "", OnCount::Thread);
+        for watch in watches {
+            out.put_on(&watch.subject, gates::watch_key(watch, it), "", OnCount::Watching);
+        }
     }
     if let Some(quoted) = reading.quoted() {
-        out.put_on(quoted, timed_on(quoted, on::QUOTE, it), "", OnCount::Quotes);
+        // The removal of quotes and gates ask for the time of each, and would have to read each record for it.
+        let made_ms = cut_to_ms(it.first_indexed_at_us);
+        let value = if made_ms == it.sort_at_us { Vec::new() } else { atom::micros_desc(made_ms).to_vec() };
+        for (kind, cell) in quotes {
+            out.put_on(quoted, timed_on(quoted, *kind, it), value.clone(), *cell);
+        }
     }
 }
 
-/// Applies a change of one post. `row` is its new row with the flags that it keeps; `old_row` its row before.
-pub(crate) fn apply(
-    view: &mut View<'_>,
-    stood: &Stood<'_>,
-    row: Option<RecordRow>,
-    old_row: Option<&RecordRow>,
-    deltas: &mut Deltas,
-) -> Result<()> {
+/// Both kinds of a quote: of a post that stands, and of one that was deleted after the quote was made.
+const QUOTE_KINDS: [(u8, OnCount); 2] = [(on::QUOTE, OnCount::Quotes), (on::QUOTE_GONE, OnCount::QuotesGone)];
+
+/// The row of a deleted reply on its parent, by which what is below it is found from above.
+fn gone_row(did: &str, rkey: &str, row: &PostRow, out: &mut Rows) {
+    if let Some((_, parent)) = &row.reply
+        && !row.stands
+    {
+        let place = tables::on_subject(parent, on::REPLY_GONE).atom(&atom::did(did)).atom(&atom::rkey(rkey)).key();
+        out.put_on(parent, place, "", OnCount::RepliesGone);
+    }
+}
+
+/// What hangs on other records than the post's own: its flags, what they hung on, and who is told. A function of what
+/// stands, of what stood when the post was made, and of nothing else.
+fn derive(view: &View<'_>, it: &Placed<'_>, reading: &Reading<'_>, flags: &mut Flags) -> Result<PostRow> {
+    let made_us = it.first_indexed_at_us;
+    let answer = match reading.reply {
+        Some((root, _)) => gates::ask_thread_gate(view, it.did, root, made_us)?,
+        None => gates::Answer::default(),
+    };
+    flags.set(Flags::VIOLATES_THREAD_GATE, answer.refuses);
+    let breaks = match reading.quoted() {
+        Some(quoted) => gates::post_gate_refuses(view, it.did, quoted, made_us)?,
+        None => false,
+    };
+    flags.set(Flags::VIOLATES_EMBEDDING, breaks);
+    Ok(PostRow {
+        reply: reading.reply.map(|(root, parent)| (root.to_owned(), parent.to_owned())),
+        told: recipients(view, it, reading, *flags, &answer.hidden)?,
+        watches: answer.watches,
+        ..PostRow::default()
+    })
+}
+
+/// Applies a change of one post. `row` is its new row with the flags that it keeps.
+pub(crate) fn apply(view: &mut View<'_>, stood: &Stood<'_>, row: Option<RecordRow>, deltas: &mut Deltas) -> Result<()> {
     let uri = uri_of(stood.did, stood.collection, stood.rkey);
     let place = post_key(stood.did, stood.rkey);
-    let placed = view.get(&place)?;
-    let before_row = placed.as_ref().map(|stored| PostRow::read(stored)).transpose()?.unwrap_or_default();
+    let placed = view.get(&place)?.map(|stored| PostRow::read(&stored)).transpose()?;
+    let known = placed.as_ref().is_some_and(|row| row.known);
+    let before_row = placed.unwrap_or_default();
     let mut before = Rows::none();
-    if let (Some(old), Some(old_row)) = (stood.old, old_row) {
-        rows(old, old_row.flags, &mut before);
+    gone_row(stood.did, stood.rkey, &before_row, &mut before);
+    if let (Some(old), Some(old_row)) = (stood.old, stood.old_row) {
+        rows(old, old_row.flags, &before_row.watches, &QUOTE_KINDS, &mut before);
         before.notices = notices_of(&before_row, &uri, old.sort_at_us);
     }
+    let old_reading = stood.old.map(|old| Reading::of(old.value));
     let mut after = Rows::none();
-    let mut after_row = PostRow::default();
+    let mut after_row;
     if let (Some(new), Some(mut row)) = (stood.new, row) {
         let reading = Reading::of(new.value);
-        let same_thread = stood.old.is_some_and(|old| Reading::of(old.value).reply == reading.reply);
-        let same_quote = stood.old.is_some_and(|old| Reading::of(old.value).quoted() == reading.quoted());
         row.flags.set(Flags::IS_REPLY, reading.reply.is_some());
         row.flags.set(Flags::IS_QUOTE, reading.embedded.is_some());
         row.flags.set(Flags::HAS_MEDIA, reading.media);
@@ -310,79 +224,63 @@ pub(crate) fn apply(
             Flags::HANDLE_AUTHORITY,
             reading.reply.is_some_and(|(_, p)| by_handle(p)) || reading.embedded.is_some_and(by_handle),
         );
-        row.flags.set(Flags::INVALID_ROOT, invalid_root(view, &reading, stood.time_us)?);
-        // Rules are looked at once, when the post is first seen; a later change of them changes nothing.
-        if !same_thread {
-            let breaks = match reading.reply {
-                Some((root, _)) => gates::thread_gate_refuses(view, stood.did, root)?,
-                None => false,
-            };
-            row.flags.set(Flags::VIOLATES_THREAD_GATE, breaks);
-        }
-        if !same_quote {
-            let breaks = match reading.quoted() {
-                Some(quoted) => gates::post_gate_refuses(view, stood.did, quoted)?,
-                None => false,
-            };
-            row.flags.set(Flags::VIOLATES_EMBEDDING, breaks);
-        }
         if stood.old.is_none() {
-            row.flags.set(
-                Flags::HAS_THREAD_GATE,
-                view.get(&records::key(stood.did, gates::THREAD_GATE, stood.rkey))?.is_some(),
-            );
-            row.flags
-                .set(Flags::HAS_POST_GATE, view.get(&records::key(stood.did, gates::POST_GATE, stood.rkey))?.is_some());
+            row.flags.set(Flags::HAS_THREAD_GATE, gates::stands(view, &gates::THREAD, stood.did, stood.rkey)?);
+            row.flags.set(Flags::HAS_POST_GATE, gates::stands(view, &gates::POST, stood.did, stood.rkey)?);
         }
+        after_row = derive(view, new, &reading, &mut row.flags)?;
+        after_row.gone_at_us = before_row.gone_at_us;
         view.put(records::key(stood.did, stood.collection, stood.rkey), row.write());
-        rows(new, row.flags, &mut after);
-        if let Some(quoted) = reading.quoted()
-            && gone_after(view, quoted, stood.time_us)?.is_some()
-        {
-            // The deletion takes the quotes made before it off the books, in whatever order the two come.
-            let books = (tables::on_head(quoted), OnCount::Quotes as u8);
-            after.rows.retain(|row| row.counted.as_ref() != Some(&books));
-        }
-        after_row.reply = reading.reply.map(|(root, parent)| (root.to_owned(), parent.to_owned()));
-        after_row.told = recipients(view, new, &reading, row.flags, stood.time_us, Vec::new())?;
+        let went = match reading.quoted() {
+            Some(quoted) => derived::of(view, quoted)?.is_some_and(|row| row.went_after(new.first_indexed_at_us)),
+            None => false,
+        };
+        rows(new, row.flags, &after_row.watches, &[QUOTE_KINDS[usize::from(went)]], &mut after);
         after.notices = notices_of(&after_row, &uri, new.sort_at_us);
+        if let (Some(old), Some(old_reading)) = (stood.old, &old_reading)
+            && old_reading.reply.map(|(root, _)| root) != reading.reply.map(|(root, _)| root)
+        {
+            threads::op_reply_gone(view, old, old_reading, stood.time_us)?;
+        }
         threads::op_reply_stands(view, new, &reading)?;
+    } else {
+        after_row = PostRow {
+            stands: false,
+            known: known || stood.old.is_some(),
+            reply: before_row.reply.clone(),
+            mentions: before_row.mentions.clone(),
+            gone_at_us: before_row.gone_at_us,
+            ..PostRow::default()
+        };
+        if !stood.comes_again() {
+            after_row.gone_at_us = after_row.gone_at_us.max(Some(stood.time_us));
+        }
+        if let (Some(old), Some(old_reading)) = (stood.old, &old_reading) {
+            after_row.mentions = old_reading.mentions.iter().map(|did| (*did).to_owned()).collect();
+            threads::op_reply_gone(view, old, old_reading, stood.time_us)?;
+        }
+        gone_row(stood.did, stood.rkey, &after_row, &mut after);
     }
     rows::change(view, &before, &after, deltas)?;
     notifications::change(view, &before.notices, &after.notices)?;
-    match (after_row.write(), old_row) {
-        (Some(bytes), _) => view.put(place, bytes),
-        // With a whole account, which has no time, nothing is left behind.
-        (None, Some(old_row)) if stood.new.is_none() && stood.time_us > 0 => {
-            let gone = Gone {
-                at_us: stood.time_us,
-                invalid_root: old_row.flags.has(Flags::INVALID_ROOT),
-                reply: before_row.reply,
-            };
-            view.put(place, gone.write());
-        }
-        // Deleted once more.
-        (None, None) if stood.new.is_none() && placed.is_some_and(|row| row.first() == Some(&LAYOUT_GONE)) => {}
-        (None, _) => view.delete(place),
+    match after_row.write() {
+        Some(bytes) => view.put(place, bytes),
+        None => view.delete(place),
     }
-    match (stood.old, stood.new) {
-        (None, Some(new)) => {
-            let head = Head::read(view.get(&tables::on_head(&uri))?.as_ref());
-            if head.get(OnCount::Replies as u8) + head.get(OnCount::RepliesGated as u8) > 0 {
-                settle(view, deltas, &[uri.clone()], false)?;
-            }
-            if head.get(OnCount::Thread as u8) > 0 {
-                settle_thread(view, deltas, &uri, new.first_indexed_at_us)?;
-            }
-            notifications::tell_subscribers(view, new, &after_row)?;
-        }
-        (old, None) => {
-            if let Some(old) = old {
-                threads::op_reply_gone(view, old, &Reading::of(old.value), stood.time_us)?;
-            }
-            remove_quotes(view, &uri, deltas)?;
-        }
-        _ => {}
+    let Some(new) = stood.new else { return remove_quotes(view, &uri, &after_row, deltas) };
+    let reading = Reading::of(new.value);
+    let moved = old_reading.as_ref().is_none_or(|old| old.reply != reading.reply);
+    let names_others = old_reading.as_ref().is_none_or(|old| old.mentions != reading.mentions);
+    let head = Head::read(view.get(&tables::on_head(&uri))?.as_ref());
+    if moved {
+        settle(view, deltas, &uri)?;
+    }
+    // A gate may let those reply whom the root mentions.
+    if names_others && head.get(OnCount::Thread as u8) > 0 {
+        settle_thread(view, deltas, &uri, i64::MIN)?;
+    }
+    if stood.old.is_none() {
+        notifications::tell_subscribers(view, new, &after_row)?;
     }
     Ok(())
 }
@@ -399,82 +297,54 @@ fn notices_of(row: &PostRow, uri: &str, sort_at_us: i64) -> Vec<Notice> {
     row.told.iter().map(notice).collect()
 }
 
-/// Whether a reply hangs in the wrong place: its parent is missing, hangs wrongly itself, or is in another thread
-/// (ingest 7.1 step 2.2). `time_us` is when it was made.
-fn invalid_root(view: &View<'_>, reading: &Reading<'_>, time_us: i64) -> Result<bool> {
-    let Some((root, parent)) = reading.reply else { return Ok(false) };
-    let Some(above) = above_at(view, parent, time_us)? else { return Ok(true) };
-    if above.invalid_root {
-        return Ok(true);
-    }
-    Ok(match above.reply.map(|(root, _)| root) {
-        Some(parents_root) => parent == root || parents_root != root,
-        None => parent != root,
-    })
-}
-
-/// Who is told of a post, each once and for the first reason that fits: mentions, the quoted, ancestors nearest first
-/// (ingest 8.2). Those told already stay told; `told` is what stood. `time_us` is when it was made.
+/// Who is told of a post, each once and for the first reason that fits: mentions, the quoted, ancestors nearest first,
+/// up to one that the owner of the thread has hidden (ingest 8.2).
 fn recipients(
     view: &View<'_>,
     it: &Placed<'_>,
     reading: &Reading<'_>,
     flags: Flags,
-    time_us: i64,
-    mut told: Vec<(String, Reason, Option<String>)>,
+    hidden: &[String],
 ) -> Result<Vec<(String, Reason, Option<String>)>> {
-    let mut seen: HashSet<String> = told.iter().map(|(did, _, _)| did.clone()).collect();
-    seen.insert(it.did.to_owned());
-    let mut tell = |did: &str, reason, subject: Option<&str>, told: &mut Vec<(String, Reason, Option<String>)>| {
+    let mut told: Vec<(String, Reason, Option<String>)> = Vec::new();
+    let mut seen = HashSet::from([it.did.to_owned()]);
+    let mut tell = |did: &str, reason, subject: Option<&str>| {
         if seen.insert(did.to_owned()) {
             told.push((did.to_owned(), reason, subject.map(str::to_owned)));
         }
     };
     for did in &reading.mentions {
-        tell(did, Reason::Mention, None, &mut told);
+        tell(did, Reason::Mention, None);
     }
     if let Some(quoted) = reading.quoted()
         && let Some(owner) = did_of(quoted)
         && !flags.has(Flags::VIOLATES_EMBEDDING)
     {
-        tell(owner, Reason::Quote, Some(quoted), &mut told);
+        tell(owner, Reason::Quote, Some(quoted));
     }
-    if let Some((root, parent)) = reading.reply
+    if let Some((_, parent)) = reading.reply
         && !flags.has(Flags::VIOLATES_THREAD_GATE)
     {
-        let hidden = gates::hidden_replies(view, root)?;
-        let mut above = parent.to_owned();
+        // A post that hangs below itself has nothing above it there.
+        let own = it.uri();
+        let mut next = Some(parent.to_owned());
         for _ in 0..TOLD_HEIGHT_MAX {
-            if collection_of(&above) != Some(NSID) {
+            let Some(uri) = next.filter(|uri| *uri != own) else { break };
+            let Some(reply) = above(view, &uri)?.filter(|_| collection_of(&uri) == Some(NSID)) else { break };
+            if let Some(owner) = did_of(&uri) {
+                tell(owner, Reason::Reply, Some(&uri));
+            }
+            if hidden.contains(&uri) {
                 break;
             }
-            let Some(place) = above_at(view, &above, time_us)? else { break };
-            if let Some(owner) = did_of(&above) {
-                tell(owner, Reason::Reply, Some(&above), &mut told);
-            }
-            if hidden.iter().any(|h| *h == above) {
-                break;
-            }
-            let Some((_, next)) = place.reply else { break };
-            above = next;
+            next = reply.map(|(_, parent)| parent);
         }
     }
     Ok(told)
 }
 
-/// Looks again at the replies to something that has just arrived, if there are any.
-pub(crate) fn settle_children_of(view: &mut View<'_>, uri: &str) -> Result<()> {
-    let head = Head::read(view.get(&tables::on_head(uri))?.as_ref());
-    if head.get(OnCount::Replies as u8) + head.get(OnCount::RepliesGated as u8) > 0 {
-        let mut deltas = Deltas::default();
-        settle(view, &mut deltas, &[uri.to_owned()], false)?;
-        deltas.apply(view)?;
-    }
-    Ok(())
-}
-
-/// Looks again at the replies of a thread that were indexed at or after `since_us`, because the rules of the thread
-/// have arrived after them.
+/// Looks again at the replies of a thread that were made at or after `since_us`, because the rules of the thread have
+/// arrived after them.
 pub(crate) fn settle_thread(view: &mut View<'_>, deltas: &mut Deltas, root: &str, since_us: i64) -> Result<()> {
     let page = view.scan(&tables::scan_on(root, on::THREAD).limit(SETTLED_MAX))?;
     for row in page.rows {
@@ -483,17 +353,25 @@ pub(crate) fn settle_thread(view: &mut View<'_>, deltas: &mut Deltas, root: &str
             break;
         }
         let uri = uri_of(&parts.did()?, NSID, &parts.rkey()?);
-        look_again(view, deltas, &uri, true)?;
+        look_again(view, deltas, &uri)?;
     }
     Ok(())
 }
 
-/// Looks again at everything below some posts, as deep as it changes anything.
-fn settle(view: &mut View<'_>, deltas: &mut Deltas, from: &[String], gate: bool) -> Result<()> {
-    let mut queue: VecDeque<(String, usize)> = from.iter().map(|uri| (uri.clone(), 0)).collect();
+/// Looks again at everything below a post, as far down as replies are told upwards.
+fn settle(view: &mut View<'_>, deltas: &mut Deltas, from: &str) -> Result<()> {
+    let mut queue: VecDeque<(String, usize)> = VecDeque::from([(from.to_owned(), 0)]);
     let mut looked = 0;
-    while let Some((uri, depth)) = queue.pop_front() {
-        for kind in [on::REPLY, on::REPLY_GATED] {
+    while let Some((uri, height)) = queue.pop_front() {
+        let head = Head::read(view.get(&tables::on_head(&uri))?.as_ref());
+        for (kind, cell) in [
+            (on::REPLY, OnCount::Replies),
+            (on::REPLY_GATED, OnCount::RepliesGated),
+            (on::REPLY_GONE, OnCount::RepliesGone),
+        ] {
+            if head.get(cell as u8) == 0 {
+                continue;
+            }
             let children = view.scan(&tables::scan_on(&uri, kind).limit(SETTLED_MAX))?;
             for row in children.rows {
                 looked += 1;
@@ -501,11 +379,15 @@ fn settle(view: &mut View<'_>, deltas: &mut Deltas, from: &[String], gate: bool)
                     tracing::warn!(uri, "more early replies than are looked at again");
                     return Ok(());
                 }
-                let child = timed_on_uri(row.clustering(), NSID)?;
-                let changed = look_again(view, deltas, &child, gate)?;
-                // Ancestors further up than heights are told of do not matter, flags do as far as they change.
-                if changed || depth + 1 < TOLD_HEIGHT_MAX {
-                    queue.push_back((child, depth + 1));
+                let child = if kind == on::REPLY_GONE {
+                    let mut parts = Parts::of(ON.name, &row.clustering()[1..]);
+                    uri_of(&parts.did()?, NSID, &parts.rkey()?)
+                } else {
+                    timed_on_uri(row.clustering(), NSID)?
+                };
+                look_again(view, deltas, &child)?;
+                if height + 1 < TOLD_HEIGHT_MAX {
+                    queue.push_back((child, height + 1));
                 }
             }
         }
@@ -522,42 +404,30 @@ pub(crate) fn timed_on_uri(clustering: &[u8], collection: &str) -> Result<String
     Ok(uri_of(&parts.did()?, collection, &parts.rkey()?))
 }
 
-/// Derives one standing post anew. Returns whether its flags changed.
-pub(crate) fn look_again(view: &mut View<'_>, deltas: &mut Deltas, uri: &str, gate: bool) -> Result<bool> {
-    let Some((did, collection, rkey)) = split_uri(uri) else { return Ok(false) };
+/// Derives one standing post anew.
+pub(crate) fn look_again(view: &mut View<'_>, deltas: &mut Deltas, uri: &str) -> Result<()> {
+    let Some((did, collection, rkey)) = split_uri(uri) else { return Ok(()) };
     let key = records::key(did, collection, rkey);
-    let Some(stored) = view.get(&key)? else { return Ok(false) };
+    let Some(stored) = view.get(&key)? else { return Ok(()) };
     let mut row = RecordRow::read(&stored)?;
     let block = row.block.clone();
-    let value = gp_atproto::cbor::decode(&block).map_err(|_| Error::Corrupt { table: "record", what: "block" })?;
+    let value = past::decoded(&block)?;
     let it = Placed::new(did, collection, rkey, row.cid(), &value, row.indexed_at_us, row.first_indexed_at_us);
-    let reading = Reading::of(&value);
-    let old_flags = row.flags;
-    let mut before = Rows::none();
-    rows(&it, old_flags, &mut before);
-    row.flags.set(Flags::INVALID_ROOT, invalid_root(view, &reading, row.indexed_at_us)?);
-    if gate && let Some((root, _)) = reading.reply {
-        row.flags.set(Flags::VIOLATES_THREAD_GATE, gates::thread_gate_refuses(view, did, root)?);
-    }
-    if gate && let Some(quoted) = reading.quoted() {
-        row.flags.set(Flags::VIOLATES_EMBEDDING, gates::post_gate_refuses(view, did, quoted)?);
-    }
-    if row.flags != old_flags {
-        view.put(key, row.write());
-        let mut after = Rows::none();
-        rows(&it, row.flags, &mut after);
-        rows::change(view, &before, &after, deltas)?;
-    }
     let place = post_key(did, rkey);
     let before_row = view.get(&place)?.map(|stored| PostRow::read(&stored)).transpose()?.unwrap_or_default();
-    let mut after_row = before_row.clone();
-    if row.flags.has(Flags::VIOLATES_THREAD_GATE) && !old_flags.has(Flags::VIOLATES_THREAD_GATE) {
-        after_row.told.retain(|(_, reason, _)| *reason != Reason::Reply);
+    let old_flags = row.flags;
+    let mut after_row = derive(view, &it, &Reading::of(&value), &mut row.flags)?;
+    after_row.gone_at_us = before_row.gone_at_us;
+    if row.flags != old_flags {
+        view.put(key, row.write());
     }
-    if row.flags.has(Flags::VIOLATES_EMBEDDING) && !old_flags.has(Flags::VIOLATES_EMBEDDING) {
-        after_row.told.retain(|(_, reason, _)| *reason != Reason::Quote);
+    if row.flags != old_flags || after_row.watches != before_row.watches {
+        let (mut before, mut after) = (Rows::none(), Rows::none());
+        // Nothing that is looked at again makes a quote stand or fall.
+        rows(&it, old_flags, &before_row.watches, &[], &mut before);
+        rows(&it, row.flags, &after_row.watches, &[], &mut after);
+        rows::change(view, &before, &after, deltas)?;
     }
-    after_row.told = recipients(view, &it, &reading, row.flags, row.indexed_at_us, after_row.told)?;
     if after_row != before_row {
         notifications::change(
             view,
@@ -569,45 +439,53 @@ pub(crate) fn look_again(view: &mut View<'_>, deltas: &mut Deltas, uri: &str, ga
             None => view.delete(place),
         }
     }
-    Ok(row.flags != old_flags)
+    Ok(())
 }
 
-/// Removes the quotes of a deleted post from the relation, and from its count (ingest 13.3, point 9).
-fn remove_quotes(view: &mut View<'_>, uri: &str, deltas: &mut Deltas) -> Result<()> {
+/// When the quote of a row was made, in whole milliseconds.
+fn quote_made_us(row: &gp_store::Row) -> Result<i64> {
+    if row.value.is_empty() { page::sort_at_of(row.clustering()) } else { Parts::of(ON.name, &row.value).micros_desc() }
+}
+
+/// Takes the quotes made before a post was deleted out of the relation, and out of its count (ingest 13.3, point 9).
+fn remove_quotes(view: &mut View<'_>, uri: &str, gone: &PostRow, deltas: &mut Deltas) -> Result<()> {
     let head = Head::read(view.get(&tables::on_head(uri))?.as_ref());
     if head.get(OnCount::Quotes as u8) == 0 {
         return Ok(());
     }
-    let mut removed = 0i64;
+    let (mut removed, mut read) = (0i64, 0);
+    let mut scan = tables::scan_on(uri, on::QUOTE).limit(1000);
     loop {
-        let page = view.scan(&tables::scan_on(uri, on::QUOTE).limit(1000))?;
+        let page = view.scan(&scan)?;
         for row in &page.rows {
-            view.delete(row.key.clone());
-            removed += 1;
+            read += 1;
+            if gone.went_after(quote_made_us(row)?) {
+                view.delete(row.key.clone());
+                view.put(tables::on_subject(uri, on::QUOTE_GONE).atom(&row.clustering()[1..]).key(), row.value.clone());
+                removed += 1;
+            }
         }
-        if !page.more || removed as usize >= QUOTES_REMOVED_MAX {
-            break;
+        match page.rows.last() {
+            Some(last) if page.more && read < QUOTES_REMOVED_MAX => scan = scan.after(last.clustering().to_vec()),
+            _ => break,
         }
     }
     deltas.add(tables::on_head(uri), OnCount::Quotes as u8, -removed);
+    deltas.add(tables::on_head(uri), OnCount::QuotesGone as u8, removed);
     Ok(())
 }
 
-/// The quotes of a post that were indexed at or after `since_us`, looked at again because its gate arrived after them.
-pub(crate) fn settle_quotes(view: &mut View<'_>, quoted: &str, since_us: i64) -> Result<()> {
-    let head = Head::read(view.get(&tables::on_head(quoted))?.as_ref());
-    if head.get(OnCount::Quotes as u8) == 0 {
-        return Ok(());
-    }
-    let mut deltas = Deltas::default();
-    let page = view.scan(&Scan::of(tables::on_head(quoted).to_partition()).prefix([on::QUOTE]).limit(SETTLED_MAX))?;
-    for row in page.rows {
-        let uri = timed_on_uri(row.clustering(), NSID)?;
-        if records::stored(view, &uri)?.is_some_and(|r| r.first_indexed_at_us >= since_us) {
-            look_again(view, &mut deltas, &uri, true)?;
+/// The quotes of a post that were made at or after `since_us`, looked at again because its gate arrived after them.
+pub(crate) fn settle_quotes(view: &mut View<'_>, deltas: &mut Deltas, quoted: &str, since_us: i64) -> Result<()> {
+    for (kind, _) in QUOTE_KINDS {
+        let page = view.scan(&tables::scan_on(quoted, kind).limit(SETTLED_MAX))?;
+        for row in page.rows {
+            if quote_made_us(&row)? >= cut_to_ms(since_us) {
+                look_again(view, deltas, &timed_on_uri(row.clustering(), NSID)?)?;
+            }
         }
     }
-    deltas.apply(view)
+    Ok(())
 }
 
 /// A served record's flags and envelope, or the missing envelope where the AppView could not bear the record.
@@ -620,7 +498,8 @@ pub struct PostFacts {
 impl PostFacts {
     /// Reads the served form of a post row.
     pub fn read(stored: Option<&Bytes>) -> Result<Self> {
-        Ok(Self { reply: stored.map(|s| PostRow::read(s)).transpose()?.and_then(|row| row.reply) })
+        let row = stored.map(|s| PostRow::read(s)).transpose()?;
+        Ok(Self { reply: row.filter(|row| row.stands).and_then(|row| row.reply) })
     }
 }
 

@@ -50,12 +50,6 @@ async fn meta(world: &World, uri: &str) -> proto::PostRecordMeta {
     get_post_records(&world.cx, req).await.unwrap().meta[0]
 }
 
-/// Flags that reads do not show.
-async fn flags(world: &World, uri: &str) -> Flags {
-    let uri = uri.to_owned();
-    world.write(move |view| Ok(records::stored(view, &uri)?.unwrap().flags)).await
-}
-
 async fn replies(world: &World, uri: &str) -> (i32, i32) {
     let req = proto::GetInteractionCountsRequest {
         refs: vec![proto::RecordRef { uri: uri.to_owned(), cid: String::new() }],
@@ -116,7 +110,7 @@ async fn a_mention_comes_first_and_a_quote_before_a_reply() {
 async fn a_reply_before_its_parent_ends_as_a_reply_after_it() {
     let early = World::new();
     let late = World::new();
-    let (root, b, c) = (address("alice", "a0"), address("bob", "b0"), address("carol", "c0"));
+    let (root, b) = (address("alice", "a0"), address("bob", "b0"));
     for (world, order) in [(&late, [0, 1, 2]), (&early, [2, 1, 0])] {
         for step in order {
             match step {
@@ -130,8 +124,6 @@ async fn a_reply_before_its_parent_ends_as_a_reply_after_it() {
         }
     }
     for world in [&late, &early] {
-        assert!(!flags(world, &c).await.has(Flags::INVALID_ROOT));
-        assert!(!flags(world, &b).await.has(Flags::INVALID_ROOT));
         assert_eq!(told(world, "bob").await, [t("reply", "c0", "b0")]);
         assert_eq!(told(world, "alice").await, [t("reply", "b0", "a0"), t("reply", "c0", "a0")]);
         assert_eq!(replies(world, &root).await, (1, 0));
@@ -140,19 +132,6 @@ async fn a_reply_before_its_parent_ends_as_a_reply_after_it() {
         gp_store::digest(&late.cx.store, &[5, 6, 12]).unwrap(),
         gp_store::digest(&early.cx.store, &[5, 6, 12]).unwrap()
     );
-}
-
-#[tokio::test]
-async fn a_reply_that_never_finds_its_parent_stays_flagged() {
-    let world = World::new();
-    let root = world.post(&did("alice"), "a0", at(0)).await;
-    let lost = address("nobody", "x");
-    let c = world.create(&did("carol"), NSID, "c0", reply("c", &root, &lost, at(1)), at(1)).await;
-    assert!(flags(&world, &c).await.has(Flags::INVALID_ROOT));
-    // A parent in another thread.
-    let other = world.post(&did("bob"), "b0", at(2)).await;
-    let d = world.create(&did("carol"), NSID, "d0", reply("d", &root, &other, at(3)), at(3)).await;
-    assert!(flags(&world, &d).await.has(Flags::INVALID_ROOT));
 }
 
 fn gate(post: &str, allow: Json, time_us: i64) -> Json {
@@ -328,7 +307,6 @@ async fn in_order(steps: &[Step]) -> World {
 async fn replies_and_quotes_that_come_after_the_deletion_end_as_if_they_had_come_before() {
     use Step::{DeleteReply, DeleteRoot, Quote, Reply, ReplyToReply, Root};
     let usual = in_order(&[Root, Reply, ReplyToReply, Quote, DeleteReply, DeleteRoot]).await;
-    assert!(!flags(&usual, &address("cc", "p2")).await.has(Flags::INVALID_ROOT));
     assert_eq!(replies(&usual, &address("aa", "p0")).await.1, 0, "the quote went with the root");
     for order in [
         [Root, DeleteRoot, Reply, ReplyToReply, Quote, DeleteReply],
@@ -338,23 +316,100 @@ async fn replies_and_quotes_that_come_after_the_deletion_end_as_if_they_had_come
         [ReplyToReply, Root, DeleteRoot, Reply, Quote, DeleteReply],
     ] {
         let other = in_order(&order).await;
-        assert!(!flags(&other, &address("cc", "p2")).await.has(Flags::INVALID_ROOT));
         assert_eq!(whole(&usual), whole(&other));
     }
 }
 
 #[tokio::test]
-async fn a_reply_made_after_the_deletion_hangs_wrongly_and_tells_nobody() {
+async fn what_was_made_after_the_deletion_of_its_subject_counts_and_tells_nobody_who_is_gone() {
+    for late_first in [false, true] {
+        let world = World::new();
+        let root = world.post(&did("aa"), "p0", at(0)).await;
+        let late = [reply("1", &root, &root, at(7)), quote("2", &root, at(7))];
+        let make = async || {
+            for (record, rkey) in late.iter().zip(["p1", "p2"]) {
+                world.create(&did("bb"), NSID, rkey, record.clone(), at(7)).await;
+            }
+        };
+        world.create(&did("bb"), NSID, "p3", quote("3", &root, at(2)), at(2)).await;
+        if late_first {
+            make().await;
+        }
+        world.delete(&did("aa"), NSID, "p0", at(5)).await;
+        // The same event once more.
+        world.delete(&did("aa"), NSID, "p0", at(5)).await;
+        if !late_first {
+            make().await;
+        }
+        // What of theirs it concerns does not stand.
+        assert_eq!(told(&world, "aa").await, []);
+        assert_eq!(replies(&world, &root).await, (1, 1), "late first: {late_first}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_deleted_account_stays_where_its_posts_hung_and_no_word() {
     let world = World::new();
     let root = world.post(&did("aa"), "p0", at(0)).await;
-    world.delete(&did("aa"), NSID, "p0", at(5)).await;
-    // Deleted twice: the first time counts.
-    world.delete(&did("aa"), NSID, "p0", at(9)).await;
-    let late = world.create(&did("bb"), NSID, "p1", reply("1", &root, &root, at(7)), at(7)).await;
-    assert!(flags(&world, &late).await.has(Flags::INVALID_ROOT));
-    assert_eq!(told(&world, "aa").await, []);
-    // What is left of the post goes with its account.
-    let gone = did("aa");
-    assert!(world.write(move |view| crate::actors::delete_page(view, &gone, 100)).await);
-    assert!(!whole(&world).iter().any(|(key, _)| key.starts_with(post_key(&did("aa"), "p0").bytes())));
+    world.create(&did("bb"), NSID, "p1", reply("a secret", &root, &root, at(1)), at(1)).await;
+    world.follow(&did("bb"), &did("cc"), "f0", at(1)).await;
+    world.delete(&did("bb"), "app.bsky.graph.follow", "f0", at(2)).await;
+    let gone = did("bb");
+    assert!(world.write(move |view| crate::actors::delete_page(view, &gone, at(5), 100)).await);
+    let rows = whole(&world);
+    let of_bb = |table: &'static gp_store::Table| {
+        let prefix = Key::of(table).atom(&atom::did(&did("bb"))).partition();
+        rows.iter().filter(|(key, _)| key.starts_with(prefix.prefix())).count()
+    };
+    assert_eq!([&tables::RECORD, &tables::BY, &tables::ACTOR, &tables::POST].map(of_bb), [0, 0, 0, 1]);
+    assert!(!rows.iter().any(|(_, value)| value.windows(8).any(|w| w == b"a secret")));
+    // A reply that was under way is told to those above.
+    let under_way = reply("2", &root, &address("bb", "p1"), at(3));
+    world.create(&did("cc"), NSID, "p2", under_way, at(3)).await;
+    assert_eq!(told(&world, "aa").await.len(), 1);
+}
+
+/// Follows that begin and end, gates that are replaced, and a reply between them that comes at any point.
+#[tokio::test]
+async fn a_gate_is_asked_as_of_the_time_of_the_reply() {
+    let root = address("aa", "p0");
+    let asks = |rule: &str| json!([{ "$type": format!("app.bsky.feed.threadgate#{rule}") }]);
+    let follow = |of: &str, time| json!({ "subject": did(of), "createdAt": iso(time) });
+    // What aa does, in its own order; then what bb does, at 30 seconds.
+    let steps = async |world: &World, step: usize| match step {
+        0 => drop(world.post(&did("aa"), "p0", at(0)).await),
+        1 => drop(world.create(&did("aa"), "app.bsky.graph.follow", "f0", follow("bb", at(10)), at(10)).await),
+        2 => drop(
+            world
+                .create(&did("aa"), gates::THREAD_GATE, "p0", gate(&root, asks("followingRule"), at(20)), at(20))
+                .await,
+        ),
+        3 => world.delete(&did("aa"), "app.bsky.graph.follow", "f0", at(40)).await,
+        4 => drop(world.update(&did("aa"), gates::THREAD_GATE, "p0", gate(&root, json!([]), at(20)), at(50)).await),
+        5 => world.delete(&did("aa"), gates::THREAD_GATE, "p0", at(60)).await,
+        _ => unreachable!("six steps"),
+    };
+    let mut ends = Vec::new();
+    for place in 0..=6 {
+        let world = World::new();
+        for who in ["aa", "bb", "cc"] {
+            world.actor(&did(who)).await;
+        }
+        for step in 0..=6 {
+            if step == place {
+                for (who, rkey) in [("bb", "p1"), ("cc", "p2")] {
+                    world.create(&did(who), NSID, rkey, reply(rkey, &root, &root, at(30)), at(30)).await;
+                }
+            }
+            if step < 6 {
+                steps(&world, step).await;
+            }
+        }
+        // bb was followed then, cc was not; by the end nobody is, and there is no gate.
+        let broke = [("bb", "p1"), ("cc", "p2")].map(|(who, rkey)| address(who, rkey));
+        assert!(!meta(&world, &broke[0]).await.violates_thread_gate, "replies before step {place}");
+        assert!(meta(&world, &broke[1]).await.violates_thread_gate, "replies before step {place}");
+        ends.push(whole(&world));
+    }
+    assert!(ends.iter().all(|end| *end == ends[0]));
 }

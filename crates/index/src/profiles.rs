@@ -58,6 +58,7 @@ pub(crate) fn apply(view: &mut View<'_>, stood: &Stood<'_>, deltas: &mut Deltas)
     };
     if let (Some(new), Some(pack)) = (stood.new, pack_of(stood.new))
         && pack_of(stood.old).as_ref() != Some(&pack)
+        && !stood.comes_again()
         && let Some(owner) = did_of(&pack)
     {
         let notice = Notice {

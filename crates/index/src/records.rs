@@ -27,8 +27,7 @@ pub struct Flags(pub u16);
 impl Flags {
     /// Taken down by this service; the reference is in `takedown`.
     pub const TAKEN_DOWN: u16 = 1;
-    /// A reply whose parent is missing or in another thread.
-    pub const INVALID_ROOT: u16 = 1 << 1;
+    // 1 << 1 was kept for replies whose parent is missing or in another thread. No answer tells it.
     /// A reply that broke the gate of its thread.
     pub const VIOLATES_THREAD_GATE: u16 = 1 << 2;
     /// A quote that broke the rules of the quoted post.

@@ -12,6 +12,7 @@ use crate::{
     atom,
     atom::{Atom, Parts},
     counts::Deltas,
+    gates, past,
     placed::Placed,
     records::{self, RecordRow},
     rows::{self, Rows},
@@ -52,6 +53,8 @@ pub struct Shape {
     pub rows: fn(&Placed<'_>, &mut Rows),
     /// Whether the next claim takes the place of one that goes.
     pub promotes: bool,
+    /// The subject and the account that gates ask about, if this relation is one that they ask about (ingest 7.4).
+    pub asked: Option<fn(&Placed<'_>) -> Option<(String, String)>>,
 }
 
 /// One claim: its record key and when the record was first indexed.
@@ -90,7 +93,7 @@ fn write_claims(claims: &[Claim]) -> Vec<u8> {
     let mut out = Vec::with_capacity(claims.len() * 18);
     for claim in claims {
         out.extend_from_slice(&atom::rkey(&claim.rkey));
-        out.extend_from_slice(&(!(claim.first_indexed_at_us as u64 ^ (1 << 63))).to_be_bytes());
+        out.extend_from_slice(&atom::micros_desc(claim.first_indexed_at_us));
     }
     out
 }
@@ -137,6 +140,7 @@ pub fn apply(view: &mut View<'_>, shape: &Shape, stood: &Stood<'_>, deltas: &mut
                 view.put(place, write_claims(&after));
             }
         }
+        tell_gates(view, shape, stood, subject, stays, deltas)?;
         let touches_standing = standing_before != standing_after || standing_after == Some(rkey);
         if !touches_standing {
             continue;
@@ -149,6 +153,37 @@ pub fn apply(view: &mut View<'_>, shape: &Shape, stood: &Stood<'_>, deltas: &mut
         changed.gone |= standing_before.is_some() && standing_before != standing_after;
     }
     Ok(changed)
+}
+
+/// Remembers a claim that ends, and has the replies looked at again whose gate asks about the relation and that were
+/// made since it changed.
+fn tell_gates(
+    view: &mut View<'_>,
+    shape: &Shape,
+    stood: &Stood<'_>,
+    subject: &Atom,
+    stays: bool,
+    deltas: &mut Deltas,
+) -> Result<()> {
+    let Some(asked) = shape.asked else { return Ok(()) };
+    let is_old = stood.old.filter(|old| (shape.subject)(old).as_ref() == Some(subject));
+    let (it, since_us) = match (is_old, stood.new.filter(|_| stays)) {
+        (None, Some(new)) => (new, new.indexed_at_us),
+        (Some(old), None) => (old, stood.time_us),
+        (Some(old), Some(new)) => (new, old.indexed_at_us.min(new.indexed_at_us)),
+        (None, None) => return Ok(()),
+    };
+    // Whom a deleted account followed or listed is forgotten with it.
+    if let Some(old) = is_old
+        && !stood.with_account()
+        && !stood.comes_again()
+    {
+        past::remember(view, shape.relation, subject, old, stood.time_us)?;
+    }
+    match asked(it) {
+        Some((subject, who)) => gates::look_again_at(view, deltas, &subject, &who, since_us),
+        None => Ok(()),
+    }
 }
 
 /// What happened to a relation.

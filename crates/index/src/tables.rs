@@ -222,6 +222,8 @@ pub mod by {
     pub const PACK: u8 = 11;
     /// Timed. A verification this account issued -> subject atom.
     pub const VERIFICATION: u8 = 12;
+    /// `relation, subject` -> the times in which claims to it stood that have ended. See `past.rs`.
+    pub const ENDED: u8 = 13;
 }
 
 /// Kinds of rows in `on`. On disk: never reused, never renumbered.
@@ -232,7 +234,7 @@ pub mod on {
     pub const LIKE: u8 = 1;
     /// Timed. A repost of the subject -> nothing.
     pub const REPOST: u8 = 2;
-    /// Timed. A post that quotes the subject -> nothing.
+    /// Timed. A post that quotes the subject -> when it was first seen, if its place does not say it.
     pub const QUOTE: u8 = 3;
     /// Timed. A post whose parent is the subject, counted -> nothing.
     pub const REPLY: u8 = 4;
@@ -254,6 +256,16 @@ pub mod on {
     pub const VERIFICATION: u8 = 12;
     /// `subscriber` of the account's activity -> flags.
     pub const SUBSCRIBER: u8 = 13;
+    /// `actor, rkey` of a deleted post whose parent is the subject, not counted -> nothing.
+    pub const REPLY_GONE: u8 = 14;
+    /// As `QUOTE`, of a quote that was made before the subject was deleted, not counted.
+    pub const QUOTE_GONE: u8 = 15;
+    /// `follower or member, made_at desc, actor, rkey` of a reply whose gate asked for it -> nothing. See `gates.rs`.
+    pub const WATCH: u8 = 16;
+    /// `until desc` of a replaced version of the post's thread gate -> since when, record. See `past.rs`.
+    pub const THREAD_GATE_WAS: u8 = 17;
+    /// The same of its post gate.
+    pub const POST_GATE_WAS: u8 = 18;
 }
 
 /// Kinds of rows in `private`. On disk: never reused, never renumbered.

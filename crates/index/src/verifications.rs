@@ -26,6 +26,7 @@ pub static SHAPE: Shape = Shape {
     subject: |it| it.text("subject").map(atom::did),
     rows,
     promotes: true,
+    asked: None,
 };
 
 /// The words of a verification, as kept on its subject.
@@ -73,6 +74,7 @@ pub(crate) fn tell(view: &mut View<'_>, stood: &Stood<'_>, changed: Changed) -> 
         notifications::tell(view, &notice(new, subject, Reason::Verified, new.sort_at_us, ""))?;
     }
     if changed.gone
+        && !stood.comes_again()
         && let Some(old) = stood.old
         && let Some(subject) = old.text("subject")
     {

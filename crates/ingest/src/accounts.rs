@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gp_atproto::Tid;
 use gp_index::actors;
 use tokio::time::Instant;
 
@@ -87,9 +88,12 @@ async fn delete(shared: &Shared, did: &Arc<str>) -> Result<(), Error> {
     loop {
         let page = Arc::clone(did);
         let row = jobs::row_of(&shared.cx.store, JobKind::Delete, did).await?;
+        // When its host called it deleted; asked for without an event, now.
+        let told = row.as_ref().and_then(|row| Tid::parse(&row.min_rev).ok());
+        let at_us = told.map_or_else(shared.cx.now_us, |tid| tid.micros() as i64);
         let done = shared
             .run(move |view| {
-                let done = actors::delete_page(view, &page, ROWS_PER_PAGE)?;
+                let done = actors::delete_page(view, &page, at_us, ROWS_PER_PAGE)?;
                 if done {
                     // What else was to be done for the account is done with it.
                     for kind in [JobKind::Delete, JobKind::Refresh, JobKind::Resync] {

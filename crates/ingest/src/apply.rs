@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gp_atproto::mst::empty_root;
+use gp_atproto::{Tid, mst::empty_root};
 use gp_index::{
     actors,
     apply::{Applied, Op, apply_op},
@@ -285,7 +285,8 @@ impl Applier {
         }
         if deleted {
             // Whether it is true is asked of its host first (T47). Until then nothing changes.
-            jobs::put(view, JobKind::Delete, did, "")?;
+            let at = Tid::from_parts(time_us.unsigned_abs(), 0);
+            jobs::put(view, JobKind::Delete, did, at.text().as_str())?;
             after.delete = true;
             return Ok(after);
         }
@@ -689,7 +690,7 @@ mod tests {
         let bench = Bench::followed().await;
         let after = bench.run(|applier, view, did| applier.account(view, did, false, Some("deleted"), 1)).await;
         assert_eq!(after, AfterAccount { delete: true, ..AfterAccount::default() });
-        assert!(bench.run(|_, view, did| actors::delete_page(view, did, 100)).await);
+        assert!(bench.run(|_, view, did| actors::delete_page(view, did, 1, 100)).await);
         assert!(!bench.has_actor().await);
         bench.event(next("b", "a", 1, 2)).await;
         bench.event(Facts::Nothing).await;

@@ -79,7 +79,8 @@ impl JobKind {
 pub(crate) struct JobRow {
     /// Unique. A job that ends removes its row only if this is still what it began with.
     pub(crate) stamp: u64,
-    /// What was asked for must reach this revision; empty if any will do.
+    /// What was asked for must reach this revision; empty if any will do. Of a deletion, the revision that the time of
+    /// its event would make.
     pub(crate) min_rev: String,
 }
 
