@@ -59,9 +59,12 @@ pub(crate) fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
+/// What is checked, and how.
+type Check = (&'static str, fn() -> Result<()>);
+
 /// Checks the definitions, what was made of them, and that Prometheus takes it: how many checks passed and failed.
 pub(crate) fn test() -> Result<(u64, u64)> {
-    let checks: [(&str, fn() -> Result<()>); 4] = [
+    let checks: [Check; 4] = [
         ("what is checked in is what the definitions make", || run(true)),
         ("Prometheus takes the rules", || promtool(&["check", "rules", "rules.yml"])),
         ("the rules fire when they should", || promtool(&["test", "rules", RULES_TEST])),

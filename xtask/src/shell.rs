@@ -37,9 +37,12 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Builds the program with the profile of the tests, and says where it is.
 pub fn build_groundplane(release: bool) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "groundplane"]);
+    build.arg("build").arg("--quiet");
     if release {
-        build.arg("--release");
+        build.args(["--release", "--package", "groundplane"]);
+    } else {
+        // All crates together ask for the same features as their tests do, so that dependencies are built once.
+        build.args(["--workspace", "--bin", "groundplane"]);
     }
     run(&mut build)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);

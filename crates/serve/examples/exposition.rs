@@ -64,7 +64,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(server.serve(grpc, Some(admin), shutdown.clone()));
 
-    let client: Asker = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let mut connector = HttpConnector::new();
+    // Headers and body are two writes; the second must not wait until the first is acknowledged.
+    connector.set_nodelay(true);
+    let client: Asker = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
     for caller in callers.iter().map(String::as_str).chain(["somebody"]) {
         for (name, lists) in &names {
             for keys in SIZES.iter().take(if *lists { SIZES.len() } else { 1 }) {
