@@ -153,8 +153,8 @@ export default async function direct(t) {
     await call({ actorDid: dan.did, active: false, upstreamStatus: 'suspended' })
     equal((await plane.getActors({ dids: [dan.did] })).actors[0].upstreamStatus, 'suspended')
   })
-  await ask('getFeedGeneratorStatus', 'nobody knows', (call) => call({ uris: [] }).then(
-    () => { throw new Error('it was answered') },
-    (error) => ok([Code.Unimplemented, Code.Internal].includes(error.code), Code[error.code]),
-  ))
+  await ask('getFeedGeneratorStatus', 'has a place for each, empty where there is no feed generator', async (call) => {
+    const uris = [post.uri, `at://${dan.did}/app.bsky.feed.generator/none`, post.uri]
+    deepEqual((await call({ uris })).status, ['', '', ''])
+  }, ABSENT)
 }

@@ -133,7 +133,7 @@ async fn with_an_account_go_its_bookmarks_from_the_counts_of_others() {
     assert_eq!(head(&post).await.on(OnCount::Bookmarks), 1);
     assert_eq!(head(&ben).await.on(OnCount::Subscribers), 1);
     let deleted = ann.clone();
-    assert!(world.write(move |view| delete_page(view, &deleted, 100)).await);
+    assert!(world.write(move |view| delete_page(view, &deleted, at(9), 100)).await);
     assert_eq!(head(&post).await.on(OnCount::Bookmarks), 0);
     assert_eq!(head(&ben).await.on(OnCount::Subscribers), 0);
     let scan = Scan::of(Key::of(&PRIVATE).atom(&atom::did(&ann)).partition());

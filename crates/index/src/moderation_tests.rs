@@ -74,7 +74,7 @@ async fn a_takedown_comes_before_its_subject_and_outlives_it() {
     }
     world.post(&bob, "p", at(3)).await;
     let (deleted, other) = (bob.clone(), bob.clone());
-    assert!(world.write(move |view| actors::delete_page(view, &deleted, 100)).await);
+    assert!(world.write(move |view| actors::delete_page(view, &deleted, at(3), 100)).await);
     world.write(move |view| actors::touch(view, &other, at(4)).map(drop)).await;
     world.post(&bob, "p", at(4)).await;
     assert_eq!(state().await, (true, "r".into(), "a".into()));

@@ -245,10 +245,10 @@ mod tests {
         let gone = seen(&world, "gone", NOW_US).await;
         seen(&world, "stays", NOW_US).await;
         let named = gone.clone();
-        assert!(world.write(move |view| actors::delete_page(view, &named, 100)).await);
+        assert!(world.write(move |view| actors::delete_page(view, &named, NOW_US, 100)).await);
         assert_eq!(counted(&world, NOW_US, NOW_US + HOUR_US).await, 1);
         let named = gone.clone();
-        world.write(move |view| actors::delete_page(view, &named, 100).map(drop)).await;
+        world.write(move |view| actors::delete_page(view, &named, NOW_US, 100).map(drop)).await;
         assert_eq!(counted(&world, NOW_US, NOW_US + HOUR_US).await, 1);
         seen(&world, "gone", NOW_US + HOUR_US).await;
         assert_eq!(counted(&world, NOW_US, NOW_US + HOUR_US).await, 1);

@@ -108,6 +108,6 @@ async fn versions_go_with_their_account() {
     let first = cid_of(&world, &uri).await;
     world.update(&ann, DOCUMENT, "d", document("two", "https://a.test"), at(1)).await;
     let deleted = ann.clone();
-    assert!(world.write(move |view| actors::delete_page(view, &deleted, 100)).await);
+    assert!(world.write(move |view| actors::delete_page(view, &deleted, at(2), 100)).await);
     assert!(by_ref(&world, &[(&uri, &first)]).await.documents.is_empty());
 }

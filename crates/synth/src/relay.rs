@@ -24,8 +24,8 @@ const BATCH_FRAMES_MAX: usize = 256;
 /// Bytes after which a batch is long enough.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// Serves one subscriber until it goes, is told to go, or cannot go on.
-pub(crate) async fn serve<S>(socket: WebSocketStream<S>, log: &Log, cursor: Option<i64>, switches: &Switches)
+/// Serves one subscriber, from just after `cursor`, until it goes, is told to go, or cannot go on.
+pub(crate) async fn serve<S>(socket: WebSocketStream<S>, log: &Log, cursor: i64, switches: &Switches)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -35,14 +35,13 @@ where
     let mut frames_left = switches.frames_before_drop();
 
     let mut position = match cursor {
-        None => log.head(),
-        Some(cursor) if cursor > log.head() => {
+        cursor if cursor > log.head() => {
             let frame = error("FutureCursor", "the cursor is ahead of the stream");
             let _ = sink.send(frame).await;
             let _ = sink.send(close(CloseCode::Policy)).await;
             return;
         }
-        Some(cursor) if log.is_outdated(cursor) => {
+        cursor if log.is_outdated(cursor) => {
             let message = Some("the cursor is older than what is retained");
             let info = Message::Info(InfoMessage { name: "OutdatedCursor", message }).encode();
             if sink.send(tungstenite::Message::Binary(info.into())).await.is_err() {
@@ -50,7 +49,7 @@ where
             }
             log.oldest()
         }
-        Some(cursor) => cursor.max(log.oldest()),
+        cursor => cursor.max(log.oldest()),
     };
 
     loop {

@@ -128,6 +128,8 @@ fn subscribe(served: Arc<Served>, log: SharedLog, mut request: Request<Incoming>
             Some(Ok(cursor)) => Some(cursor),
             Some(Err(_)) => return refused(StatusCode::BAD_REQUEST, "InvalidRequest", "the cursor is not a number"),
         };
+    // Taken before the answer: what happens once the client knows that it is connected must reach it.
+    let cursor = cursor.unwrap_or_else(|| log.head());
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };

@@ -159,10 +159,7 @@ pub struct Caller {
 impl Caller {
     /// Calls `method` at `host`.
     pub fn new(host: &str, http2: bool, method: &str) -> Self {
-        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-            .http2_only(http2)
-            .build_http::<Full<Bytes>>();
-        Self { client, url: format!("http://{host}/bsky.Service/{method}") }
+        Self { client: client(http2, 1), url: format!("http://{host}/bsky.Service/{method}") }
     }
 
     /// One call; an error unless it was answered well.

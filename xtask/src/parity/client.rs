@@ -53,11 +53,14 @@ pub(super) struct Client {
 impl Client {
     /// A caller of the plane at `host:port`. Only the reference and bsync need `http2` off.
     pub(super) fn new(host: &str, http2: bool) -> Self {
+        // Nagle's algorithm would hold back every small call until the peer acknowledges the one before.
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
         let http = Http::builder(hyper_util::rt::TokioExecutor::new())
             .http2_only(http2)
             .http2_initial_stream_window_size(16 << 20)
             .http2_initial_connection_window_size(64 << 20)
-            .build_http();
+            .build(connector);
         Self { http, base: format!("http://{host}"), token: None }
     }
 

@@ -261,7 +261,7 @@ async fn what_is_gone_changed_or_taken_down() {
     while !world
         .write({
             let account = account.clone();
-            move |view| gp_index::actors::delete_page(view, &account, 100)
+            move |view| gp_index::actors::delete_page(view, &account, at(7), 100)
         })
         .await
     {}
