@@ -316,7 +316,7 @@ mod tests {
             .write(move |view| {
                 moderation::set(view, moderation::key_of_subject(&subject), None, Some("ref"), 0)?;
                 actors::set_account(view, &moved, false, Some("deactivated"), NOW_US)?;
-                actors::delete_page(view, &deleted, 100).map(drop)
+                actors::delete_page(view, &deleted, NOW_US, 100).map(drop)
             })
             .await;
         let today = TODAY * DAY_SECONDS;

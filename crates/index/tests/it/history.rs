@@ -52,6 +52,16 @@ pub(crate) enum What {
     DeleteAccount,
 }
 
+impl What {
+    /// Collection and key of the record that it is about.
+    fn record(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Put { collection, rkey, .. } | Self::Delete { collection, rkey } => Some((collection, rkey)),
+            Self::Handle(_) | Self::DeleteAccount => None,
+        }
+    }
+}
+
 /// One event of one repo.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -128,6 +138,21 @@ struct Writer {
 }
 
 impl History {
+    /// Whether nothing later in its repo speaks of what an event speaks of.
+    pub(crate) fn is_last_word(&self, place: usize) -> bool {
+        let event = &self.events[place];
+        self.events[place + 1..].iter().filter(|later| later.repo == event.repo).all(|later| {
+            match (event.what.record(), later.what.record()) {
+                (Some(this), Some(that)) => this != that,
+                _ => {
+                    matches!(event.what, What::Handle(_)) != matches!(later.what, What::Handle(_))
+                        && !matches!(event.what, What::DeleteAccount)
+                        && !matches!(later.what, What::DeleteAccount)
+                }
+            }
+        })
+    }
+
     /// The history of a seed: 5 to 9 accounts, 30 to 80 events.
     pub(crate) fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
