@@ -31,7 +31,7 @@ const FILL_MAX: Duration = Duration::from_secs(300);
 
 /// What can be measured.
 #[derive(Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// Verified operations a second into the embedded store, and the reference's over PostgreSQL.
     Ingest(Args),
     /// Calls a second and latency of GetPostRecords with 1, 50 and 20,000 keys, ours and the reference's.
@@ -42,7 +42,7 @@ pub enum Bench {
 
 /// What a bench can be told.
 #[derive(ClapArgs, Clone)]
-pub struct Args {
+pub(crate) struct Args {
     /// Accounts of the synthetic network; 3,000 for ingest, 10,500 for batches unless said.
     #[arg(long)]
     accounts: Option<u32>,
@@ -61,7 +61,7 @@ pub struct Args {
 }
 
 /// Runs a bench and prints its table.
-pub fn run(bench: Bench) -> Result<()> {
+pub(crate) fn run(bench: Bench) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match bench {

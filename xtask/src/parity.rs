@@ -15,6 +15,7 @@ mod explained;
 mod oracle;
 mod planes;
 mod report;
+mod search;
 mod state;
 mod world;
 

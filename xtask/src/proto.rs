@@ -29,7 +29,7 @@ pub(crate) const PACKAGES: [&str; 2] = ["bsky", "bsync"];
 /// # Errors
 ///
 /// A `.proto` file does not compile, a file cannot be written, or (with `check`) a committed file is out of date.
-pub fn generate(check: bool) -> Result<()> {
+pub(crate) fn generate(check: bool) -> Result<()> {
     #[cfg(feature = "codegen")]
     return codegen::run(&root(), check);
 
@@ -66,7 +66,7 @@ pub fn generate(check: bool) -> Result<()> {
 /// # Errors
 ///
 /// A package is not installed, its contract differs from ours, or (without `keep`) from the kept file.
-pub fn contract_of_installed(node_modules: &Path, keep: bool, node: Option<&Path>) -> Result<()> {
+pub(crate) fn contract_of_installed(node_modules: &Path, keep: bool, node: Option<&Path>) -> Result<()> {
     // All of them are told about before one of them is an error.
     let compared = PACKAGES.map(|package| {
         let text = print(node_modules, package, node)?;
@@ -97,7 +97,7 @@ pub fn contract_of_installed(node_modules: &Path, keep: bool, node: Option<&Path
 /// # Errors
 ///
 /// npm cannot install them, or they carry another contract than ours.
-pub fn contract_of_newest(keep: bool) -> Result<()> {
+pub(crate) fn contract_of_newest(keep: bool) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder for the packages")?;
     let newest = PACKAGES.map(|package| format!("@atproto/{package}@latest"));
     // None of their install scripts runs: only generated code is read.

@@ -13,19 +13,19 @@ use anyhow::{Context, Result, bail};
 const PORTS: std::ops::Range<u16> = 21_000..32_000;
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").to_owned()
 }
 
 /// Cargo, the one that runs us.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
 /// Runs a program to its end with our own output.
-pub fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {shown}"))?;
     if !status.success() {
@@ -35,7 +35,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Builds the program with the profile of the tests, and says where it is.
-pub fn build_groundplane(release: bool) -> Result<PathBuf> {
+pub(crate) fn build_groundplane(release: bool) -> Result<PathBuf> {
     let mut build = cargo();
     build.arg("build").arg("--quiet");
     if release {
@@ -50,7 +50,7 @@ pub fn build_groundplane(release: bool) -> Result<PathBuf> {
 }
 
 /// Two addresses nobody listens on.
-pub fn free_addresses() -> Result<[SocketAddr; 2]> {
+pub(crate) fn free_addresses() -> Result<[SocketAddr; 2]> {
     // Different tasks at the same time begin to look at different places.
     let width = PORTS.end - PORTS.start;
     let first = u16::try_from(std::process::id() * 7 % u32::from(width))?;

@@ -44,7 +44,7 @@ const PARTS: &[Part] = &[
 const NAMED_PARTS: &[Part] = &[("parity", parity::short)];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
-pub fn run(filter: Option<&str>) -> ExitCode {
+pub(crate) fn run(filter: Option<&str>) -> ExitCode {
     let mut tally = Tally::default();
     let mut ran = 0;
     let named = NAMED_PARTS.iter().filter(|(name, _)| filter == Some(name));
@@ -127,7 +127,7 @@ fn number_before(text: &str, word: &str) -> Option<u64> {
 }
 
 /// Runs a program, shows its output, and adds up the lines that count.
-pub fn counted(command: &mut Command, count: impl Fn(&str) -> Option<(u64, u64)>) -> Result<(u64, u64, bool)> {
+pub(crate) fn counted(command: &mut Command, count: impl Fn(&str) -> Option<(u64, u64)>) -> Result<(u64, u64, bool)> {
     let shown = format!("{command:?}");
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;

@@ -74,7 +74,7 @@ const BANS: &[Ban] = &[
 const LINES_MAX: usize = 1_000;
 
 /// Runs all checks and says everything that is wrong.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let root = shell::root();
     let mut wrong = Vec::new();
     let files = sources(&root);

@@ -16,7 +16,7 @@ use rand::SeedableRng;
 const REQUESTS: usize = 64;
 
 /// What was measured.
-pub struct Found {
+pub(crate) struct Found {
     micros: Vec<u32>,
     errors: u64,
     seconds: f64,
@@ -24,7 +24,7 @@ pub struct Found {
 
 impl Found {
     /// Calls a second that were answered.
-    pub fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.micros.len() as f64 / self.seconds
     }
 
@@ -34,14 +34,14 @@ impl Found {
     }
 
     /// Prints a row of the table.
-    pub fn print(&self, plane: &str, keys: usize) {
+    pub(crate) fn print(&self, plane: &str, keys: usize) {
         let (rate, p50, p99) = (self.per_second(), self.at(0.5), self.at(0.99));
         println!("{plane:<12} {keys:>7} {rate:>12.1} {p50:>10.2} {p99:>10.2} {:>10}", self.errors);
     }
 }
 
 /// Asks for `keys` posts at a time from `at_once` callers.
-pub async fn run(
+pub(crate) async fn run(
     host: &str,
     http2: bool,
     uris: &Arc<Vec<String>>,
@@ -110,7 +110,7 @@ fn client(http2: bool, at_once: usize) -> Client {
 type Client = hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
 
 /// Posts at some addresses, as a plane answers them, in the order asked.
-pub async fn posts(host: &str, uris: &[String]) -> Result<Vec<proto::Record>> {
+pub(crate) async fn posts(host: &str, uris: &[String]) -> Result<Vec<proto::Record>> {
     let client = client(true, 1);
     let url = format!("http://{host}/bsky.Service/GetPostRecords");
     let request = proto::GetPostRecordsRequest { uris: uris.to_vec(), ..Default::default() };
@@ -142,7 +142,7 @@ fn framed(request: &impl Message) -> Bytes {
 }
 
 /// A message as gRPC sends it.
-pub fn frame(message: Vec<u8>) -> Bytes {
+pub(crate) fn frame(message: Vec<u8>) -> Bytes {
     let mut frame = Vec::with_capacity(message.len() + 5);
     frame.push(0);
     frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -151,25 +151,25 @@ pub fn frame(message: Vec<u8>) -> Bytes {
 }
 
 /// Somebody who calls one method, one call at a time.
-pub struct Caller {
+pub(crate) struct Caller {
     client: Client,
     url: String,
 }
 
 impl Caller {
     /// Calls `method` at `host`.
-    pub fn new(host: &str, http2: bool, method: &str) -> Self {
+    pub(crate) fn new(host: &str, http2: bool, method: &str) -> Self {
         Self { client: client(http2, 1), url: format!("http://{host}/bsky.Service/{method}") }
     }
 
     /// One call; an error unless it was answered well.
-    pub async fn call(&self, request: Bytes) -> Result<()> {
+    pub(crate) async fn call(&self, request: Bytes) -> Result<()> {
         call(&self.client, &self.url, request).await.map(drop)
     }
 }
 
 /// One GET over HTTP/1.1.
-pub async fn get(host: &str, path: &str) -> Result<Bytes> {
+pub(crate) async fn get(host: &str, path: &str) -> Result<Bytes> {
     let client =
         hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Full<Bytes>>();
     let uri: hyper::Uri = format!("http://{host}{path}").parse()?;

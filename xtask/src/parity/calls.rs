@@ -5,7 +5,7 @@ use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Map, Value, json};
 
 use super::{
-    oracle,
+    oracle, search,
     state::State,
     world::{World, nsid::*},
 };
@@ -695,15 +695,15 @@ pub(super) static ROWS: &[Row] = &[
         m.batch("refs", |_| Map::new(), |m, _| json!({ "uri": m.uri(STARTER_PACK) }), |it| json!({ "uri": it }));
     }),
     // Search.
-    judged("SearchActors", oracle::search, |m| oracle::searches(m, "term", "actors")),
-    judged("SearchPosts", oracle::search, |m| oracle::searches(m, "term", "posts")),
-    judged("SearchStarterPacks", oracle::search, |m| oracle::searches(m, "term", "packs")),
-    judged("SearchFeedGenerators", oracle::search, |m| oracle::searches(m, "query", "feeds")),
-    judged("SearchPostsV2", oracle::search, |m| oracle::searches(m, "params", "posts")),
-    judged("SearchActorsV2", oracle::search, |m| oracle::searches(m, "params", "actors")),
-    judged("SearchActorsTypeahead", oracle::search, |m| oracle::searches(m, "params", "actors")),
-    judged("SearchFeedGeneratorsV2", oracle::search, |m| oracle::searches(m, "params", "feeds")),
-    judged("SearchStarterPacksV2", oracle::search, |m| oracle::searches(m, "params", "packs")),
+    judged("SearchActors", search::search, |m| search::searches(m, "term", "actors")),
+    judged("SearchPosts", search::search, |m| search::searches(m, "term", "posts")),
+    judged("SearchStarterPacks", search::search, |m| search::searches(m, "term", "packs")),
+    judged("SearchFeedGenerators", search::search, |m| search::searches(m, "query", "feeds")),
+    judged("SearchPostsV2", search::search, |m| search::searches(m, "params", "posts")),
+    judged("SearchActorsV2", search::search, |m| search::searches(m, "params", "actors")),
+    judged("SearchActorsTypeahead", search::search, |m| search::searches(m, "params", "actors")),
+    judged("SearchFeedGeneratorsV2", search::search, |m| search::searches(m, "params", "feeds")),
+    judged("SearchStarterPacksV2", search::search, |m| search::searches(m, "params", "packs")),
     // Suggestions.
     read("GetFollowSuggestions", |m| {
         // The order is drawn anew for each call: only whole walks can be compared.

@@ -1,8 +1,8 @@
 //! Makes the calls, compares, explains, and counts.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -15,10 +15,11 @@ use super::{
     calls::{Against, Case, Maker, ROWS, Row, row},
     client::{Answer, Client, code},
     compare::{differences, normal, shown},
-    explained::{ENTRIES, Seen, Verdict},
+    explained::{ENTRIES, Seen, Verdict, WHOLE},
     oracle::Judge,
     planes::{Ours, Reference},
     report::{Difference, Line, Report},
+    search::hidden_by,
     state::State,
     world::World,
 };
@@ -28,9 +29,6 @@ const AT_ONCE: usize = 6;
 
 /// Most pages of one list. Both planes end theirs long before.
 const PAGES_MAX: usize = 2_000;
-
-/// A limit beyond every list. The reference has no largest page.
-const WHOLE: i32 = 1_000_000;
 
 /// How often known faults are looked for in one pair of answers, one after the other.
 const ROUNDS_MAX: usize = 6;
@@ -44,6 +42,8 @@ pub(super) struct Engine {
     reference: Reference,
     world: World,
     state: State,
+    /// Accounts and records that the calls that write have hidden.
+    hidden: OnceLock<HashSet<String>>,
     clock_us: i64,
     /// Where pairs of answers that differ are written whole, for whoever looks into them.
     pairs: std::path::PathBuf,
@@ -77,7 +77,7 @@ impl Engine {
         clock_us: i64,
         pairs: std::path::PathBuf,
     ) -> Arc<Self> {
-        Arc::new(Self { ours, reference, world, state, clock_us, pairs })
+        Arc::new(Self { ours, reference, world, state, hidden: OnceLock::new(), clock_us, pairs })
     }
 
     fn keep(&self, case: &Case, ours: &Answer, theirs: Option<&Answer>, lines: &[String]) -> Result<()> {
@@ -94,7 +94,7 @@ impl Engine {
     }
 
     fn judge(&self) -> Judge<'_> {
-        Judge { world: &self.world, state: &self.state }
+        Judge { world: &self.world, hidden: self.hidden.get_or_init(HashSet::new) }
     }
 
     /// Makes every call whose name contains the filter.
@@ -124,6 +124,15 @@ impl Engine {
             (row.make)(&mut maker);
             if row.writes { &mut writes } else { &mut reads }.append(&mut maker.cases);
         }
+        let mut hidden = HashSet::new();
+        for case in &writes {
+            match hidden_by(case) {
+                Some((name, true)) => _ = hidden.insert(name.to_owned()),
+                Some((name, false)) => _ = hidden.remove(name),
+                None => {}
+            }
+        }
+        self.hidden.set(hidden).expect("one run for each engine");
         for row in &rows {
             if let Against::Play(play) = row.against {
                 let played = play(&self.ours.client, self.judge(), count).await?;

@@ -17,6 +17,9 @@ use super::{
 #[cfg(test)]
 const ENTRIES_MAX: usize = 30;
 
+/// A limit beyond every list. The reference has no largest page.
+pub(super) const WHOLE: i32 = 1_000_000;
+
 /// A known fault of the reference.
 pub(super) struct Entry {
     pub(super) id: &'static str,
@@ -209,6 +212,15 @@ pub(super) static ENTRIES: &[Entry] = &[
             let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
             let field = if seen.case.rpc == "GetActorFeeds" { "uris" } else { "listUris" };
             let Some(items) = theirs[field].as_array() else { return No };
+            let page = ours[field].as_array().map_or(0, Vec::len);
+            let one_page = seen.case.walk.is_none() && page > 0;
+            let others = |item: &Value| !ours[field].as_array().is_some_and(|own| own.contains(item));
+            if one_page && items.len() == page && items.iter().any(others) {
+                // Another order has another first page, which is to be cut from the whole list.
+                let mut request = seen.case.request.clone();
+                request["limit"] = WHOLE.into();
+                return Instead(request, |_| {});
+            }
             let mut sorted: Vec<(i64, &str)> = Vec::new();
             for item in items {
                 let uri = item.as_str().unwrap_or_default();
@@ -217,6 +229,10 @@ pub(super) static ENTRIES: &[Entry] = &[
             }
             sorted.sort_by(|a, b| b.cmp(a));
             let mut theirs = theirs.clone();
+            if one_page && sorted.len() > page {
+                sorted.truncate(page);
+                theirs["cursor"] = "some token".into();
+            }
             theirs[field] = sorted.iter().map(|(_, uri)| *uri).collect::<Vec<_>>().into();
             let mut own: Vec<(i64, &str)> = Vec::new();
             for item in ours[field].as_array().into_iter().flatten() {
@@ -505,10 +521,10 @@ pub(super) static ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        id: "already-followed",
+        id: "not-to-be-suggested",
         rpcs: &["GetFollowSuggestions"],
-        what: "Accounts that somebody follows already, and itself, are suggested to it.",
-        why: "The contract says that they are left out. They are taken out of the reference's answer.",
+        what: "Accounts that somebody follows already, itself, and hidden accounts are suggested to it.",
+        why: "The contract says that the first are left out, and no AppView shows the last. They are taken out of the reference's answer.",
         judge: |seen| {
             let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
             let actor = seen.case.request["actorDid"].as_str().unwrap_or_default();
@@ -516,25 +532,36 @@ pub(super) static ENTRIES: &[Entry] = &[
             let own = ours["dids"].as_array().cloned().unwrap_or_default();
             let mut theirs = theirs.clone();
             let found = retain(&mut theirs, "dids", |did| {
-                own.contains(did) || (did != actor && !followed.is_some_and(|all| all.iter().any(|it| did == it)))
+                let known = did.as_str().unwrap_or_default();
+                let hidden = seen.by.hidden.contains(known) || seen.by.world.inactive_dids.contains(known);
+                own.contains(did)
+                    || !(hidden || did == actor || followed.is_some_and(|all| all.iter().any(|it| did == it)))
             });
             if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
         },
     },
     Entry {
-        id: "malformed-did",
-        rpcs: &["GetIdentityByDid"],
-        what: "What is no DID is looked up, and fails in one way or another.",
-        why: "It is the caller's fault, so it is INVALID_ARGUMENT, before anybody is asked.",
-        judge: |seen| {
-            let (Err(ours), Err(theirs)) = (seen.ours, seen.theirs) else { return No };
-            let did = seen.case.request["did"].as_str().unwrap_or_default();
-            let told = is_failure(theirs) || theirs.code == code::NOT_FOUND;
-            if ours.code == code::INVALID_ARGUMENT && told && !gp_atproto::did::is_valid(did) {
-                return Edited(Err(theirs.clone()), Err(theirs.clone()));
-            }
-            No
-        },
+        id: "malformed-argument",
+        rpcs: &[
+            "GetIdentityByDid",
+            "CreateActorMute",
+            "DeleteActorMute",
+            "CreateActorMutelistSubscription",
+            "DeleteActorMutelistSubscription",
+            "GetMutes",
+            "GetMutelistSubscriptions",
+            "GetActorMutesActor",
+            "GetBlobTakedown",
+            "TakedownActor",
+            "UntakedownActor",
+            "TakedownRecord",
+            "UntakedownRecord",
+            "TakedownBlob",
+            "UntakedownBlob",
+        ],
+        what: "What is no DID, no address of a record or no CID is muted, mutes, and is taken down, and is looked up and fails in one way or another.",
+        why: "It is the caller's fault, so it is INVALID_ARGUMENT, before anything is asked or written. Nothing is muted or taken down that is named so.",
+        judge: malformed_argument,
     },
     Entry {
         id: "order-of-twins",
@@ -656,6 +683,34 @@ fn retain(answer: &mut Value, field: &str, keep: impl Fn(&Value) -> bool) -> boo
     let before = items.len();
     items.retain(keep);
     items.len() < before
+}
+
+fn malformed_argument(seen: &Seen<'_>) -> Verdict {
+    let request = &seen.case.request;
+    let text = |field: &str| request[field].as_str().unwrap_or_default();
+    let no_did = |field: &str| !gp_atproto::did::is_valid(text(field));
+    let no_address = |field: &str| gp_atproto::aturi::AtUri::record_parts(text(field)).is_none();
+    let wrong = match seen.case.rpc {
+        "CreateActorMute" | "DeleteActorMute" => no_did("actorDid") || no_did("subjectDid"),
+        "GetActorMutesActor" => no_did("actorDid") || no_did("targetDid"),
+        "TakedownRecord" | "UntakedownRecord" => no_address("recordUri"),
+        "TakedownBlob" | "UntakedownBlob" | "GetBlobTakedown" => {
+            no_did("did") || text("cid").is_empty() || text("cid").len() > 256
+        }
+        "TakedownActor" | "UntakedownActor" | "GetIdentityByDid" => no_did("did"),
+        _ => no_did("actorDid"),
+    };
+    let reads =
+        matches!(seen.case.rpc, "GetMutes" | "GetMutelistSubscriptions" | "GetActorMutesActor" | "GetBlobTakedown");
+    match (seen.ours, seen.theirs) {
+        _ if !wrong => No,
+        (Ok(ours), Ok(_)) if reads && *ours == json!({}) => Edited(seen.ours.clone(), seen.ours.clone()),
+        (Err(ours), theirs) if !reads && ours.code == code::INVALID_ARGUMENT => match theirs {
+            Err(refusal) if !is_failure(refusal) && refusal.code != code::NOT_FOUND => No,
+            _ => Edited(theirs.clone(), theirs.clone()),
+        },
+        _ => No,
+    }
 }
 
 fn edited_post(seen: &Seen<'_>) -> Verdict {
@@ -876,7 +931,6 @@ mod tests {
         calls::row,
         client::Refusal,
         report::explained_table,
-        state::State,
         world::{Life, Version, World},
     };
 
@@ -900,10 +954,10 @@ mod tests {
 
     /// What an entry makes of a pair of answers in a world.
     fn judge(id: &str, world: &World, rpc: &'static str, request: Value, ours: &Answer, theirs: &Answer) -> Verdict {
-        let state = State::default();
+        let hidden = HashSet::new();
         let case = Case { rpc, request, walk: None };
         let entry = ENTRIES.iter().find(|entry| entry.id == id).expect("an entry");
-        (entry.judge)(&Seen { by: Judge { world, state: &state }, case: &case, ours, theirs })
+        (entry.judge)(&Seen { by: Judge { world, hidden: &hidden }, case: &case, ours, theirs })
     }
 
     fn lived(world: &mut World, uri: &str, seqs: &[i64]) {

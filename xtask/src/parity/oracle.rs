@@ -1,16 +1,20 @@
 //! What the history of the network says where the reference says nothing: calls it does not have, or answers with a
 //! mock.
 
-use std::{collections::BTreeSet, future::Future, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    future::Future,
+    io::Read as _,
+    pin::Pin,
+};
 
 use anyhow::Result;
 use gp_atproto::{aturi::AtUri, datetime};
 use serde_json::{Value, json};
 
 use super::{
-    calls::{Case, Maker},
+    calls::Case,
     client::{Answer, Client, code},
-    state::State,
     world::{World, authority, collection, nsid::*},
 };
 
@@ -18,7 +22,8 @@ use super::{
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
     pub(super) world: &'a World,
-    pub(super) state: &'a State,
+    /// Accounts that calls of this run have hidden.
+    pub(super) hidden: &'a HashSet<String>,
 }
 
 /// Judges our answer, the pages of a walk put together. Says what is wrong.
@@ -126,13 +131,35 @@ fn refused_or_short(case: &Case, answer: &Answer, field: &str) -> Result<(), Str
     }
 }
 
-/// A status for each feed generator that was asked for.
-pub(super) fn generator_status(_: Judge<'_>, case: &Case, answer: &Answer) -> Result<(), String> {
+/// How each feed generator stands: active unless it or its author is hidden, nothing where there is none.
+pub(super) fn generator_status(judge: Judge<'_>, case: &Case, answer: &Answer) -> Result<(), String> {
     let answer = answer.as_ref().map_err(|refusal| format!("refused: {refusal:?}"))?;
-    is("places", &json!(list(&case.request, "uris").len()), &json!(list(answer, "status").len()))
+    let world = judge.world;
+    let expected = |uri: &Value| {
+        let uri = uri.as_str().unwrap_or_default();
+        let did = authority(uri);
+        let hidden = world.inactive_dids.contains(did) || [uri, did].iter().any(|it| judge.hidden.contains(*it));
+        match collection(uri) == GENERATOR && world.stands(uri) && !world.deleted_dids.contains(did) {
+            true if hidden => None,
+            true => Some("active"),
+            false => Some(""),
+        }
+    };
+    let asked = list(&case.request, "uris");
+    let found = list(answer, "status");
+    is("places", &json!(asked.len()), &json!(found.len()))?;
+    for (uri, status) in asked.iter().zip(found) {
+        match expected(uri) {
+            Some(expected) => is(uri.as_str().unwrap_or_default(), &json!(expected), status)?,
+            // Which of the words it is depends on who has hidden it, and on who has shown it again since.
+            None if status == "" => return Err(format!("{uri} stands and has no status")),
+            None => {}
+        }
+    }
+    Ok(())
 }
 
-/// Accounts that were first heard of in a range of time.
+/// Accounts that were first heard of in a range of time and are not deleted.
 pub(super) fn new_users(judge: Judge<'_>, case: &Case, answer: &Answer) -> Result<(), String> {
     let at = |key: &str| datetime::parse_micros_lenient(text(&case.request, key));
     let (Some(start), Some(end)) = (at("start"), at("end")) else {
@@ -142,7 +169,9 @@ pub(super) fn new_users(judge: Judge<'_>, case: &Case, answer: &Answer) -> Resul
         };
     };
     let answer = answer.as_ref().map_err(|refusal| format!("refused: {refusal:?}"))?;
-    let joined = judge.world.joined.values().filter(|time_us| (start..end).contains(time_us)).count();
+    let world = judge.world;
+    let still = world.joined.iter().filter(|(did, _)| !world.deleted_dids.contains(*did));
+    let joined = still.filter(|(_, time_us)| (start..end).contains(time_us)).count();
     is("accounts", &json!(joined), &json!(answer["count"].as_u64().unwrap_or(0)))
 }
 
@@ -224,36 +253,73 @@ pub(super) fn site_standard_by_ref(judge: Judge<'_>, case: &Case, answer: &Answe
     Ok(())
 }
 
-/// What a gzip stream begins with, in base64.
-const GZIP: &str = "H4sI";
-
-pub(super) fn sitemap_index(_: Judge<'_>, _: &Case, answer: &Answer) -> Result<(), String> {
-    let answer = answer.as_ref().map_err(|refusal| format!("refused: {refusal:?}"))?;
-    if text(answer, "sitemap").starts_with(GZIP) { Ok(()) } else { Err("the index is not gzip".into()) }
+/// The text of a sitemap.
+fn sitemap(answer: &Value) -> Result<String, String> {
+    use base64::Engine as _;
+    let packed = base64::engine::general_purpose::STANDARD
+        .decode(text(answer, "sitemap"))
+        .map_err(|e| format!("the bytes are not base64: {e}"))?;
+    let mut xml = String::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut xml).map_err(|e| format!("not gzip: {e}"))?;
+    Ok(xml)
 }
 
-pub(super) fn sitemap_page(_: Judge<'_>, _: &Case, answer: &Answer) -> Result<(), String> {
-    match answer {
-        Err(refusal) if refusal.code == code::NOT_FOUND => Ok(()),
-        Err(refusal) => Err(format!("refused with {}: {}", refusal.code, refusal.message)),
-        Ok(answer) if text(answer, "sitemap").starts_with(GZIP) => Ok(()),
-        Ok(_) => Err("the page is not gzip".into()),
+/// What stands between the tags of every entry, by the last parts of its path.
+fn entries(xml: &str) -> Vec<&str> {
+    xml.split("<loc>").skip(1).filter_map(|rest| rest.split("</loc>").next()).collect()
+}
+
+/// Days in UTC on which accounts were first heard of, with how many there were and how many may be gone by now.
+fn days(judge: Judge<'_>) -> BTreeMap<String, (usize, usize)> {
+    let mut days: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (did, time_us) in &judge.world.joined {
+        let day = days.entry(datetime::format_ms(*time_us)[..10].to_owned()).or_default();
+        day.0 += 1;
+        day.1 += usize::from(judge.world.deleted_dids.contains(did));
+    }
+    days
+}
+
+/// Each day on which an account that still is was first heard of has a page, and no other day has one.
+pub(super) fn sitemap_index(judge: Judge<'_>, _: &Case, answer: &Answer) -> Result<(), String> {
+    let xml = sitemap(answer.as_ref().map_err(|refusal| format!("refused: {refusal:?}"))?)?;
+    let days = days(judge);
+    let mut listed = BTreeSet::new();
+    for page in entries(&xml) {
+        let mut parts = page.rsplit('/');
+        let (bucket, day) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        is("the bucket", &json!("1.xml.gz"), &json!(bucket))?;
+        if !days.contains_key(day) || !listed.insert(day.to_owned()) {
+            return Err(format!("{page} is listed: twice, or of a day on which nobody came"));
+        }
+    }
+    match days.iter().find(|(day, (all, gone))| all > gone && !listed.contains(*day)) {
+        Some((day, _)) => Err(format!("{day} is not listed")),
+        None => Ok(()),
     }
 }
 
-/// Searches for words that the network has.
-pub(super) fn searches(m: &mut Maker<'_>, field: &'static str, what: &'static str) {
-    let words = m.words(what);
-    m.searches(field, &words);
-}
-
-/// Every result has every word that was searched for, and none comes twice.
-pub(super) fn search(judge: Judge<'_>, case: &Case, answer: &Answer) -> Result<(), String> {
-    let _ = (judge, case);
+/// A page has handles of accounts of its day, each once; a day on which nobody came has none.
+pub(super) fn sitemap_page(judge: Judge<'_>, case: &Case, answer: &Answer) -> Result<(), String> {
+    let days = days(judge);
+    let known = days.get(&text(&case.request, "date")[..10]).copied().unwrap_or_default();
+    let there = known.0 > known.1 && case.request["bucket"] == 1;
     match answer {
-        Err(refusal) if refusal.code == code::INVALID_ARGUMENT => Ok(()),
+        Err(refusal) if refusal.code == code::NOT_FOUND && !there => Ok(()),
         Err(refusal) => Err(format!("refused with {}: {}", refusal.code, refusal.message)),
-        Ok(_) => Ok(()),
+        Ok(answer) => {
+            let xml = sitemap(answer)?;
+            let all = entries(&xml);
+            let handles: BTreeSet<&str> = all.iter().filter_map(|it| it.rsplit('/').next()).collect();
+            is("handles, each once", &json!(handles.len()), &json!(all.len()))?;
+            if all.len() > known.0 {
+                return Err(format!("{} addresses for the {} accounts of the day", all.len(), known.0));
+            }
+            match handles.iter().find(|it| !judge.world.handles.iter().any(|handle| handle == *it)) {
+                Some(stranger) => Err(format!("{stranger} is nobody's handle")),
+                None => Ok(()),
+            }
+        }
     }
 }
 

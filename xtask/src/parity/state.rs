@@ -35,9 +35,6 @@ pub(super) struct State {
     pub(super) feeds: Vec<String>,
     pub(super) follows: Vec<String>,
     pub(super) entities: Vec<Value>,
-    pub(super) blobs: Vec<(String, String)>,
-    /// Actors and records that are taken down.
-    pub(super) taken_down: Vec<String>,
     /// Labelers.
     pub(super) issuers: Vec<String>,
     pub(super) labelled: Vec<String>,
