@@ -25,6 +25,7 @@ const RECORDS_PER_ACCOUNT: u64 = 30;
 /// The demo keeps within 512 MiB.
 const NEAR_CACHE_MIB: u64 = 64;
 const BLOCK_CACHE_MIB: u64 = 32;
+const TIMELINE_WINDOW_MIB: u64 = 32;
 
 /// How often progress is shown where there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -112,6 +113,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         caller: vec!["appview".into(), "cli".into()],
         keys_max: 100_000,
         near_cache_mib: NEAR_CACHE_MIB,
+        timeline_window_mib: TIMELINE_WINDOW_MIB,
         block_cache_mib: BLOCK_CACHE_MIB,
         exit_on_stdin_eof: false,
         allow_private_networks: true,

@@ -113,7 +113,7 @@ pub(crate) fn run(settings: Settings) -> Result<bool> {
 fn host_findings(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![descriptors(host::descriptors_max())];
     findings.extend(ports(host::ports().as_ref(), [settings.listen, settings.admin_listen]));
-    let wanted = (settings.near_cache_mib + settings.block_cache_mib) << 20;
+    let wanted = (settings.near_cache_mib + settings.block_cache_mib + settings.timeline_window_mib) << 20;
     findings.push(memory(host::memory_limit_bytes(), wanted));
     findings.push(disk(&settings.data_dir));
     findings.push(listening("--listen", settings.listen));

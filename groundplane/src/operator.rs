@@ -85,10 +85,21 @@ impl Operations {
                 "bytes": figures.disk_bytes,
             }),
         );
-        // These are read from the store itself in this version: they are as far as the store is.
-        for part in ["graph", "timeline"] {
-            status.insert(part.into(), json!({ "ready": true, "lag_seconds": 0 }));
-        }
+        // Follows are read from the store itself, and the window follows the writer: both are as far as the store is.
+        status.insert("graph".into(), json!({ "ready": true, "lag_seconds": 0 }));
+        let window = self.cx.window.figures();
+        status.insert(
+            "timeline".into(),
+            json!({
+                "ready": window.ready,
+                "lag_seconds": 0,
+                "items": window.items,
+                "authors": window.authors,
+                "bytes": window.bytes,
+                "bytes_max": window.bytes_max,
+                "oldest": window.oldest_us.filter(|us| *us > 0).map(gp_atproto::datetime::format_ms),
+            }),
+        );
         status.insert("search".into(), self.search.status());
         status.entry("pending").or_insert_with(|| 0.into());
         Value::Object(status)

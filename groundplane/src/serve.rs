@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use gp_index::{Cx, system_now_us, tables};
+use gp_index::{Cx, system_now_us, tables, window::Window};
 use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
@@ -69,6 +69,7 @@ pub(crate) struct Plane {
     config: gp_serve::Config,
     operations: Arc<Operations>,
     search: Arc<Search>,
+    filling: tokio::task::JoinHandle<()>,
     traces: Option<Sending>,
     writer_thread: JoinHandle<()>,
 }
@@ -84,7 +85,9 @@ impl Plane {
         let identity = Identity::new(identity_config(settings))?;
         let folder = settings.data_dir.join(SEARCH_FOLDER);
         let search = Search::start(&folder, store.clone(), writer.clone(), gp_search::Config::default()).await?;
+        let window = Window::over(&store, settings.timeline_window_mib << 20);
         let cx = Cx {
+            window: Arc::clone(&window),
             store,
             writer,
             identity: Arc::new(identity.clone()),
@@ -92,6 +95,7 @@ impl Plane {
             sitemap_url: settings.sitemap_url.as_str().into(),
             now_us: system_now_us,
         };
+        let filling = tokio::spawn(fill(window, cx.clone()));
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {
@@ -137,6 +141,7 @@ impl Plane {
             config,
             operations,
             search,
+            filling,
             traces: sending,
             writer_thread,
         })
@@ -144,7 +149,19 @@ impl Plane {
 
     /// Serves until told to stop, then ends everything in order: calls, network, writer.
     pub(crate) async fn serve(self, stop: CancellationToken) -> Result<()> {
-        let Self { cx, ingest, listener, admin_listener, config, operations, search, traces, writer_thread, .. } = self;
+        let Self {
+            cx,
+            ingest,
+            listener,
+            admin_listener,
+            config,
+            operations,
+            search,
+            filling,
+            traces,
+            writer_thread,
+            ..
+        } = self;
         let server = Server::new(cx.clone(), Arc::clone(&operations) as _, config)?;
         if let Some(ingest) = &ingest {
             server.metrics().add(Arc::new(IngestFigures(ingest.clone())));
@@ -158,6 +175,9 @@ impl Plane {
             ingest.shutdown().await;
         }
         search.stop(LAST_WORK_MAX);
+        filling.abort();
+        // What it holds is let go, whether it had ended or not.
+        let _ = filling.await;
         // The writer ends when the last of those who could send to it is gone.
         drop((ingest, operations, search, cx));
         let begun = Instant::now();
@@ -169,6 +189,18 @@ impl Plane {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Fills the window of timelines. Until then, and if it fails, timelines are read from the store.
+async fn fill(window: Arc<Window>, cx: Cx) {
+    let begun = Instant::now();
+    match window.fill(&cx).await {
+        Ok(()) => {
+            let figures = window.figures();
+            tracing::info!(items = figures.items, bytes = figures.bytes, took = ?begun.elapsed(), "timelines are read from memory");
+        }
+        Err(error) => tracing::error!(%error, "timelines are read from the store: filling their window failed"),
     }
 }
 

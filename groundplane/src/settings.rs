@@ -111,6 +111,9 @@ pub(crate) struct Settings {
     /// Answers kept in memory, in MiB.
     #[arg(long, env = "GROUNDPLANE_NEAR_CACHE_MIB", default_value_t = 128)]
     pub(crate) near_cache_mib: u64,
+    /// The newest items of all feeds, kept in memory for timelines, in MiB.
+    #[arg(long, env = "GROUNDPLANE_TIMELINE_WINDOW_MIB", default_value_t = 128)]
+    pub(crate) timeline_window_mib: u64,
     /// Block cache of the embedded store, in MiB.
     #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB", default_value_t = 128)]
     pub(crate) block_cache_mib: u64,

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use gp_store::{Store, Writer};
 
-use crate::{Result, search::SearchSource};
+use crate::{Result, search::SearchSource, window::Window};
 
 /// What a resolver says about a DID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Cx {
     pub writer: Writer,
     /// Identities over the network.
     pub identity: Arc<dyn IdentitySource>,
+    /// The newest items of everybody's feeds.
+    pub window: Arc<Window>,
     /// The index of words.
     pub search: Arc<dyn SearchSource>,
     /// Where profiles are shown to people, without a slash at its end: sitemaps name pages below it.

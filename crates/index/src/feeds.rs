@@ -5,6 +5,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
 };
 
+use bytes::Bytes;
 use gp_proto as proto;
 use gp_store::{Key, Page, Row, Scan};
 
@@ -19,6 +20,7 @@ use crate::{
     records, relation, reposts,
     rows::{Rows, timed, timed_by},
     tables::{self, BY, by, on},
+    window::{self, After, Hit, UNBEARABLE, Wanted},
 };
 
 /// The item is a post.
@@ -53,6 +55,7 @@ pub(crate) fn post_rows(it: &Placed<'_>, reading: &Reading<'_>, out: &mut Rows) 
     }
     let place = timed(tables::by_actor(it.did, by::FEED), it).tag(POST_ITEM).atom(&atom::rkey(it.rkey)).key();
     out.put_by(it.did, place, vec![flags], ByCount::Posts);
+    out.put(window::key_of(it, POST_ITEM), vec![flags]);
     if reading.media {
         out.put(timed_by(it, by::MEDIA), "");
     }
@@ -67,6 +70,8 @@ pub(crate) fn repost_row(it: &Placed<'_>, subject: &str, out: &mut Rows) {
     let mut value = vec![0];
     value.extend_from_slice(&atom::uri(subject));
     out.put(place, value);
+    let flags = if did_of(subject).is_none() { UNBEARABLE } else { 0 };
+    out.put(window::key_of(it, REPOST_ITEM), vec![flags]);
 }
 
 /// The rows of one feed generator. Pure.
@@ -149,6 +154,30 @@ struct Resume {
     twin: Option<(String, Vec<u8>)>,
 }
 
+impl Resume {
+    /// After an item.
+    fn at(position: &[u8], did: String) -> Result<Self> {
+        let mut parts = Parts::of(BY.name, position);
+        let cursor = TimedCursor { sort_at_us: parts.micros_desc()?, tie: parts.u32_desc()?, tail: None };
+        Ok(Self { cursor, twin: Some((did, parts.rest().to_vec())) })
+    }
+
+    fn copied(&self) -> Self {
+        Self { cursor: self.cursor.clone(), twin: self.twin.clone() }
+    }
+
+    /// The same, as the window wants it.
+    fn after(&self) -> After<'_> {
+        let position = page::timed_position(self.cursor.sort_at_us, self.cursor.tie);
+        let (time, tie) = position.split_at(8);
+        let place = (
+            u64::from_be_bytes(time.try_into().unwrap_or_default()),
+            u32::from_be_bytes(tie.try_into().unwrap_or_default()),
+        );
+        After { place, twin: self.twin.as_ref().map(|(did, tail)| (did.as_str(), &tail[..])) }
+    }
+}
+
 fn resume_of(cursor: &str) -> Result<Option<Resume>> {
     let Some(cursor) = page::timed_cursor(cursor)? else { return Ok(None) };
     let twin = match &cursor.tail {
@@ -185,7 +214,7 @@ impl Source {
         }
     }
 
-    fn take(&mut self, page: &Page, resume: Option<&Resume>, keep: &dyn Fn(&Item) -> bool) -> Result<()> {
+    fn take(&mut self, page: &Page, resume: Option<&Resume>, wanted: Wanted) -> Result<()> {
         self.begun = true;
         self.after = page.rows.last().filter(|_| page.more).map(|row| row.clustering().to_vec());
         for row in &page.rows {
@@ -197,7 +226,7 @@ impl Source {
                     continue;
                 }
             }
-            if keep(&item) {
+            if wanted.has(&item) {
                 self.waiting.push_back(item);
             }
         }
@@ -205,20 +234,97 @@ impl Source {
     }
 }
 
-/// The newest `want` items of many feeds, exactly ordered. Feeds whose newest items are too old are read no further.
-async fn merge(
+impl Wanted {
+    /// Whether an item is wanted. Reposts of posts named by a handle never are: the AppView cannot bear them.
+    fn has(&self, item: &Item) -> bool {
+        let is_repost = item.kind == REPOST_ITEM;
+        !((is_repost && (self.no_reposts || did_of(&item.subject).is_none()))
+            || (self.no_replies && item.flags & IS_REPLY != 0)
+            || (self.no_quotes && item.flags & IS_QUOTE != 0))
+    }
+}
+
+/// The newest `want` items of many feeds, exactly ordered: as far back as the window goes from memory, what is older
+/// from the store. Authors are given as atoms.
+async fn merge(cx: &Cx, authors: &[Bytes], resume: Option<&Resume>, want: usize, wanted: Wanted) -> Result<Vec<Item>> {
+    let mut items = Vec::with_capacity(want);
+    // Where the window is asked to go on, and where the store is.
+    let (mut from, mut older) = (resume.map(Resume::copied), resume.map(Resume::copied));
+    while let missing = want - items.len()
+        && missing > 0
+    {
+        let found = cx.window.newest(authors, from.as_ref().map(Resume::after), missing, wanted).await;
+        let Some(oldest_us) = found.oldest else { break };
+        let full = found.hits.len() >= missing;
+        let last = found.hits.last().map(|hit| {
+            let did = window::did_text(&authors[hit.author]);
+            (hit.position.clone(), did)
+        });
+        read_hits(cx, authors, found.hits, &mut items).await?;
+        match last {
+            Some((position, did)) if full => from = Some(Resume::at(&position, did)?),
+            _ => {
+                // The window has no more. Everything that is older than it goes is in the store.
+                older = Some(Resume { cursor: TimedCursor { sort_at_us: oldest_us, tie: 0, tail: None }, twin: None });
+                break;
+            }
+        }
+    }
+    if items.len() < want {
+        let dids = authors.iter().map(|author| Parts::of(BY.name, author).did()).collect::<Result<_>>()?;
+        items.extend(merge_stored(cx, dids, older.as_ref(), want - items.len(), wanted).await?);
+    }
+    Ok(items)
+}
+
+/// Makes items of what the window found. The post of a repost is in its row; an item whose row is gone is left out.
+async fn read_hits(cx: &Cx, authors: &[Bytes], hits: Vec<Hit>, items: &mut Vec<Item>) -> Result<()> {
+    let is_repost = |hit: &Hit| hit.position.get(12) == Some(&REPOST_ITEM);
+    let position = |hit: &Hit| {
+        let mut position = Vec::with_capacity(1 + hit.position.len());
+        position.push(by::FEED);
+        position.extend_from_slice(&hit.position);
+        position
+    };
+    let keys: Vec<Key> = hits
+        .iter()
+        .filter(|hit| is_repost(hit))
+        .map(|hit| Key::of(&BY).atom(&authors[hit.author]).cluster().atom(&position(hit)).key())
+        .collect();
+    let mut rows = cx.store.get(&keys).await?.into_iter();
+    for hit in hits {
+        let subject = if is_repost(&hit) {
+            let Some(row) = rows.next().flatten() else { continue };
+            let mut value = Parts::of(BY.name, &row);
+            value.tag()?;
+            value.uri()?
+        } else {
+            String::new()
+        };
+        let position = position(&hit);
+        let mut parts = Parts::of(BY.name, &position[13..]);
+        let (kind, rkey) = (parts.tag()?, parts.rkey()?);
+        let did = Parts::of(BY.name, &authors[hit.author]).did()?;
+        items.push(Item { did, position, kind, rkey, flags: hit.flags & !UNBEARABLE, subject });
+    }
+    Ok(())
+}
+
+/// The newest `want` items of many feeds, exactly ordered, from the store alone. Feeds whose newest items are too old
+/// are read no further.
+async fn merge_stored(
     cx: &Cx,
     dids: Vec<String>,
     resume: Option<&Resume>,
     want: usize,
-    keep: &(dyn Fn(&Item) -> bool + Sync),
+    wanted: Wanted,
 ) -> Result<Vec<Item>> {
     let first = if dids.len() <= 16 { want } else { FIRST_ROWS.min(want) };
     let mut sources: Vec<Source> =
         dids.into_iter().map(|did| Source { did, waiting: VecDeque::new(), after: None, begun: false }).collect();
     let pages = cx.store.scan_many(sources.iter().map(|s| s.scan(resume, first)).collect()).await?;
     for (source, page) in sources.iter_mut().zip(&pages) {
-        source.take(page, resume, keep)?;
+        source.take(page, resume, wanted)?;
     }
     let mut heap: BinaryHeap<Reverse<((Vec<u8>, String, Vec<u8>), usize)>> = BinaryHeap::new();
     let order = |item: &Item| {
@@ -243,7 +349,7 @@ async fn merge(
                 cx.store.scan_many(dry.iter().map(|i| sources[*i].scan(resume, want.max(32))).collect()).await?;
             let mut still = Vec::new();
             for (i, page) in dry.drain(..).zip(&pages) {
-                sources[i].take(page, resume, keep)?;
+                sources[i].take(page, resume, wanted)?;
                 match sources[i].waiting.front() {
                     Some(item) => heap.push(Reverse((order(item), i))),
                     None if sources[i].after.is_some() && rounds < ROUNDS_MAX => still.push(i),
@@ -286,9 +392,11 @@ pub async fn get_timeline(cx: &Cx, req: proto::GetTimelineRequest) -> Result<pro
         return Ok(proto::GetTimelineResponse::default());
     }
     let follows = followed(cx, &req.actor_did).await?;
-    let keep = filter(req.exclude_replies, req.exclude_reposts, req.exclude_quotes);
-    let theirs = merge_standing(cx, &follows, &req.cursor, n + 1, &keep).await?;
-    let mut own = merge_standing(cx, std::slice::from_ref(&req.actor_did), &req.cursor, n + 1, &keep).await?;
+    let wanted =
+        Wanted { no_replies: req.exclude_replies, no_reposts: req.exclude_reposts, no_quotes: req.exclude_quotes };
+    let theirs = merge_standing(cx, &follows, &req.cursor, n + 1, wanted).await?;
+    let own = Bytes::copy_from_slice(&atom::did(&req.actor_did));
+    let mut own = merge_standing(cx, &[own], &req.cursor, n + 1, wanted).await?;
     // Own items fill what others leave free, and at least a few of them compete for a page that others fill.
     let budget = n.min(OWN_ITEMS_MIN).max(n - theirs.len().min(n));
     let cut = own.len() > budget;
@@ -309,17 +417,11 @@ pub async fn get_timeline(cx: &Cx, req: proto::GetTimelineRequest) -> Result<pro
 }
 
 /// As [`merge`], without the reposts of posts that are not there: an AppView would drop them and ask again.
-async fn merge_standing(
-    cx: &Cx,
-    dids: &[String],
-    cursor: &str,
-    want: usize,
-    keep: &(dyn Fn(&Item) -> bool + Sync),
-) -> Result<Vec<Item>> {
+async fn merge_standing(cx: &Cx, authors: &[Bytes], cursor: &str, want: usize, wanted: Wanted) -> Result<Vec<Item>> {
     let mut kept = Vec::with_capacity(want);
     let mut resume = resume_of(cursor)?;
     for round in 1..=ROUNDS_MAX {
-        let read = merge(cx, dids.to_vec(), resume.as_ref(), want, keep).await?;
+        let read = merge(cx, authors, resume.as_ref(), want, wanted).await?;
         let last = read.last().filter(|_| read.len() >= want).cloned();
         let posts: Vec<String> = read.iter().filter(|item| item.kind == REPOST_ITEM).map(Item::post).collect();
         let mut standing = stand(cx, &posts).await?.into_iter();
@@ -337,31 +439,18 @@ async fn merge_standing(
     Ok(kept)
 }
 
-/// Leaves out what the caller does not want, and reposts that the AppView cannot bear: of posts named by handle.
-fn filter(replies: bool, reposts: bool, quotes: bool) -> impl Fn(&Item) -> bool + Sync {
-    move |item| {
-        let unbearable = item.kind == REPOST_ITEM && did_of(&item.subject).is_none();
-        !(unbearable
-            || (replies && item.flags & IS_REPLY != 0)
-            || (reposts && item.kind == REPOST_ITEM)
-            || (quotes && item.flags & IS_QUOTE != 0))
-    }
-}
-
-/// The accounts that an account follows.
-async fn followed(cx: &Cx, did: &str) -> Result<Vec<String>> {
-    let mut dids = Vec::new();
+/// The accounts that an account follows, as atoms.
+async fn followed(cx: &Cx, did: &str) -> Result<Vec<Bytes>> {
+    let mut authors = Vec::new();
     let mut scan = tables::scan_by(did, by::FOLLOW);
     loop {
         let page = cx.store.scan(scan).await?;
-        for row in &page.rows {
-            dids.push(Parts::of(BY.name, &row.value).did()?);
-        }
+        authors.extend(page.rows.iter().map(|row| row.value.clone()));
         match page.rows.last() {
-            Some(last) if page.more && dids.len() < SOURCES_MAX => {
+            Some(last) if page.more && authors.len() < SOURCES_MAX => {
                 scan = tables::scan_by(did, by::FOLLOW).after(last.clustering().to_vec());
             }
-            _ => return Ok(dids),
+            _ => return Ok(authors),
         }
     }
 }
@@ -472,8 +561,9 @@ pub async fn get_list_feed(cx: &Cx, req: proto::GetListFeedRequest) -> Result<pr
         }
     }
     let members = without_opted_out(cx, &req.list_uri, members).await?;
-    let wanted = filter(req.exclude_replies, true, req.exclude_quotes);
-    let mut items = merge(cx, members, resume.as_ref(), n + 1, &wanted).await?;
+    let members: Vec<Bytes> = members.iter().map(|did| Bytes::copy_from_slice(&atom::did(did))).collect();
+    let wanted = Wanted { no_replies: req.exclude_replies, no_reposts: true, no_quotes: req.exclude_quotes };
+    let mut items = merge(cx, &members, resume.as_ref(), n + 1, wanted).await?;
     let cursor = if items.len() > n { token_after(cx, &items[n - 1], items.get(n)).await? } else { String::new() };
     items.truncate(n);
     let cids = cids(cx, items.iter().map(Item::post)).await?;

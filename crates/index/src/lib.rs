@@ -57,6 +57,7 @@ pub mod tables;
 pub(crate) mod testing;
 pub mod threads;
 pub mod verifications;
+pub mod window;
 
 pub use cx::{Cx, IdentitySource, Resolution, system_now_us};
 pub use error::{Error, Result};

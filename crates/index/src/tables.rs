@@ -174,6 +174,16 @@ pub static POPULAR: Table = Table {
     cache: Cache::Never,
 };
 
+/// The items of everybody's feeds by the hour: what the window of timelines is filled from. See `window.rs`.
+pub static RECENT: Table = Table {
+    id: 17,
+    name: "recent",
+    partition: &[col("hour", Kind::Bytes)],
+    clustering: &[col("sort_at_tie_did_type_rkey", Kind::Bytes)],
+    value: &[col("flags", Kind::Bytes)],
+    cache: Cache::Never,
+};
+
 /// All tables. A table that is not here cannot be opened.
 pub static ALL: &[&Table] = &[
     &RECORD,
@@ -192,6 +202,7 @@ pub static ALL: &[&Table] = &[
     &VERSION,
     &NEWCOMER,
     &POPULAR,
+    &RECENT,
 ];
 
 /// Kinds of rows in `by`. On disk: never reused, never renumbered.

@@ -21,6 +21,7 @@ use crate::{
     placed::uri_of,
     search::NoSearch,
     tables,
+    window::Window,
 };
 
 /// What [`Cx::now_us`] says in the world: 2025-06-01T12:00:00Z.
@@ -68,6 +69,7 @@ impl World {
         let store = Store::mem(tables::ALL);
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let cx = Cx {
+            window: Window::over_empty(&store, 1 << 20),
             store,
             writer,
             identity: Arc::new(Nobody),

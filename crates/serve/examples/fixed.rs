@@ -84,6 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
     let cx = Cx {
+        window: gp_index::window::Window::over_empty(&store, 1 << 20),
         store,
         writer,
         identity: Arc::new(NoIdentities),

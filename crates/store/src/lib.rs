@@ -36,3 +36,8 @@ pub use store::{Config, Figures, Store};
 pub use table::{Cache, Column, Kind, Table};
 pub use view::View;
 pub use writer::{Done, Writer, WriterConfig, WriterFigures};
+
+/// Lets other tasks of the thread have their turn: for loops over what callers decide the length of.
+pub async fn turn() {
+    tokio::task::yield_now().await;
+}

@@ -136,7 +136,9 @@ impl Plane {
         let (store, alive) = disk.mount();
         let (writer, thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let identity = Identity::new(identity).unwrap();
+        let window = gp_index::window::Window::over(&store, 1 << 20);
         let cx = Cx {
+            window,
             store,
             writer,
             identity: Arc::new(identity.clone()),

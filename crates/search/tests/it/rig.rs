@@ -89,6 +89,7 @@ impl World {
         let config = Config { commit_every: Duration::from_millis(20), writer_bytes: 15 << 20, ..Config::default() };
         let search = Search::start(root, store.clone(), writer.clone(), config).await.unwrap();
         let cx = Cx {
+            window: gp_index::window::Window::over_empty(&store, 1 << 20),
             store,
             writer,
             identity: Arc::new(Nobody),

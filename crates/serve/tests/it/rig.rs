@@ -44,6 +44,7 @@ pub fn cx() -> Cx {
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
     Cx {
+        window: gp_index::window::Window::over_empty(&store, 1 << 20),
         store,
         writer,
         identity: Arc::new(NoIdentities),

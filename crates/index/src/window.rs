@@ -1,0 +1,416 @@
+//! The newest items of everybody's feeds, kept in memory by author, so that a timeline is merged without reading the
+//! feeds of all who are followed.
+//!
+//! The window is exact. It says how far back it holds everything ([`Found::oldest`]); what is older is read from the
+//! store. It is filled from the rows of `recent`, newest first, and follows the writer from then on: an item is in it
+//! before the writer says that it is applied. Its bytes are bounded: when there are too many, the oldest items of the
+//! whole network go, and it holds less far back.
+
+mod shard;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+    },
+};
+
+use bytes::Bytes;
+use gp_atproto::compact;
+use gp_store::{Batch, Key, ROWS_PER_SCAN_MAX, Scan, Store};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    Cx, Error, Result, atom,
+    atom::Parts,
+    newcomers,
+    placed::Placed,
+    tables::{META, RECENT},
+};
+use shard::{Newest, Shard, Slot};
+
+/// The post that a repost shows is named by a handle, which no AppView can bear.
+pub(crate) const UNBEARABLE: u8 = 32;
+
+/// Authors are spread over so many locks.
+const SHARDS: usize = 64;
+
+/// Authors looked up before other tasks of the thread get their turn.
+const AUTHORS_PER_TURN: usize = 2_048;
+
+/// Items are counted by pieces of ten minutes, and go by them.
+const PIECE_US: u64 = 600_000_000;
+
+/// Of what is allowed, what is left after the oldest have gone, in percent: so that they do not go one by one.
+const LEFT_PERCENT: u64 = 90;
+
+/// Rows from before there was `recent` may be so much younger than our clock says: relays have their own.
+const CLOCKS_DIFFER_US: i64 = HOUR_US;
+
+/// How far ahead of the clock the rows are looked for: hosts' clocks may be wrong.
+const LOOKED_AHEAD_HOURS: u32 = 24;
+
+/// How far back the rows are looked for when the window is filled. What is older is read from the store.
+const LOOKED_BACK_HOURS: u32 = 4 * 366 * 24;
+
+const HOUR_US: i64 = 3_600_000_000;
+
+/// The later a time, the smaller the number: as in the positions of timed rows.
+type Place = u64;
+
+fn place(us: i64) -> Place {
+    !(us as u64 ^ (1 << 63))
+}
+
+/// The partition of an item.
+fn hour_of(us: i64) -> u32 {
+    u32::try_from(us.max(0) / HOUR_US).unwrap_or(u32::MAX)
+}
+
+/// The row that says to the window that an author's feed has an item. Pure.
+pub(crate) fn key_of(it: &Placed<'_>, kind: u8) -> Key {
+    Key::of(&RECENT)
+        .atom(&hour_of(it.sort_at_us).to_be_bytes())
+        .cluster()
+        .micros_desc(it.sort_at_us)
+        .u32_desc(it.tie())
+        .atom(&atom::did(it.did))
+        .tag(kind)
+        .atom(&atom::rkey(it.rkey))
+        .key()
+}
+
+/// The key of the time from which on all rows of `recent` are there.
+fn since_key() -> Key {
+    Key::of(&META).atom(&atom::did("recent-since")).key()
+}
+
+/// What is asked of feeds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// No replies.
+    pub(crate) no_replies: bool,
+    /// No reposts.
+    pub(crate) no_reposts: bool,
+    /// No posts that quote.
+    pub(crate) no_quotes: bool,
+}
+
+/// Where a page goes on: after this time and tie, and, if it is known, after this item of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct After<'a> {
+    /// Time and tie, as in positions.
+    pub(crate) place: (Place, u32),
+    /// The author and the rest of the position. Without it everything of this time and tie is over.
+    pub(crate) twin: Option<(&'a str, &'a [u8])>,
+}
+
+/// One item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hit {
+    /// Whose, as a number in the list that was asked for.
+    pub(crate) author: usize,
+    /// `sort_at desc, tie desc, type, rkey`: its position in the author's feed.
+    pub(crate) position: Vec<u8>,
+    /// Of the post.
+    pub(crate) flags: u8,
+}
+
+/// What the window has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Newest first.
+    pub(crate) hits: Vec<Hit>,
+    /// Everything up to this time that was asked for is in `hits`, unless they are as many as were asked for. Nothing
+    /// while the window holds nothing.
+    pub(crate) oldest: Option<i64>,
+}
+
+/// What the window can say about itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Whether it has been filled.
+    pub ready: bool,
+    /// Items.
+    pub items: u64,
+    /// Authors with items.
+    pub authors: u64,
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Bytes allowed.
+    pub bytes_max: u64,
+    /// It holds everything from this time on, in microseconds since 1970. Nothing while it holds nothing.
+    pub oldest_us: Option<i64>,
+}
+
+/// The window.
+pub struct Window {
+    shards: Vec<RwLock<Shard>>,
+    /// Everything of this place and before it is here. Zero: nothing is.
+    holds_to: AtomicU64,
+    /// What is after this place is not kept. Never before `holds_to`.
+    keeps_to: AtomicU64,
+    /// Held while the two are changed.
+    bounds: Mutex<()>,
+    filling: AtomicBool,
+    bytes: AtomicU64,
+    bytes_max: u64,
+    pieces: Mutex<BTreeMap<u64, u32>>,
+}
+
+impl Window {
+    /// A window that follows a store from now on. It holds nothing until it is [filled](Window::fill).
+    pub fn over(store: &Store, bytes_max: u64) -> Arc<Self> {
+        let window = Arc::new(Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            holds_to: AtomicU64::new(0),
+            keeps_to: AtomicU64::new(u64::MAX),
+            bounds: Mutex::default(),
+            filling: AtomicBool::new(true),
+            bytes: AtomicU64::new(0),
+            bytes_max,
+            pieces: Mutex::default(),
+        });
+        let following = Arc::downgrade(&window);
+        store.observe(move |batch| {
+            if let Some(window) = following.upgrade() {
+                window.follow(batch);
+            }
+        });
+        window
+    }
+
+    /// A window over a store that has nothing yet: it holds everything from the beginning.
+    pub fn over_empty(store: &Store, bytes_max: u64) -> Arc<Self> {
+        let window = Self::over(store, bytes_max);
+        window.holds_to.store(u64::MAX, SeqCst);
+        window.filling.store(false, SeqCst);
+        window
+    }
+
+    /// What it can say about itself.
+    pub fn figures(&self) -> Figures {
+        let (mut items, mut authors) = (0, 0);
+        for shard in &self.shards {
+            let shard = shard.read();
+            items += shard.items;
+            authors += shard.authors.len() as u64;
+        }
+        let holds_to = self.holds_to.load(Relaxed);
+        Figures {
+            ready: !self.filling.load(Relaxed),
+            items,
+            authors,
+            bytes: self.bytes.load(Relaxed),
+            bytes_max: self.bytes_max,
+            oldest_us: (holds_to > 0).then_some((!holds_to ^ (1 << 63)) as i64),
+        }
+    }
+
+    fn shard(&self, author: &[u8]) -> &RwLock<Shard> {
+        // FNV-1a over the tail, where authors differ most.
+        let tail = &author[author.len().saturating_sub(8)..];
+        let hash = tail
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        &self.shards[(hash >> 32) as usize % SHARDS]
+    }
+
+    /// Takes over what the writer has applied.
+    fn follow(&self, batch: &Batch) {
+        for change in batch.changes().iter().filter(|change| change.key.table_id() == RECENT.id) {
+            let flags = change.value.as_ref().map(|value| value.first().copied().unwrap_or(0));
+            // What cannot be read is not ours; the store says so when it is read there.
+            if let Some((author, slot)) = Slot::read(change.key.clustering(), flags.unwrap_or(0)) {
+                match flags {
+                    Some(_) => self.put(author, slot, true),
+                    None => self.remove(author, &slot),
+                }
+            }
+        }
+        if self.bytes.load(Relaxed) > self.bytes_max {
+            self.let_go();
+        }
+    }
+
+    fn put(&self, author: &[u8], slot: Slot<'_>, live: bool) {
+        if slot.time > self.keeps_to.load(SeqCst) {
+            return;
+        }
+        let piece = slot.time / PIECE_US;
+        let mut shard = self.shard(author).write();
+        let filling = self.filling.load(SeqCst);
+        let before = shard.bytes();
+        if shard.put(author, slot, live, filling) {
+            *self.pieces.lock().entry(piece).or_default() += 1;
+        }
+        self.resized(before, shard.bytes());
+    }
+
+    fn remove(&self, author: &[u8], slot: &Slot<'_>) {
+        let mut shard = self.shard(author).write();
+        let filling = self.filling.load(SeqCst);
+        let before = shard.bytes();
+        if shard.remove(author, slot, filling) {
+            self.uncount(slot.time / PIECE_US);
+        }
+        self.resized(before, shard.bytes());
+    }
+
+    fn resized(&self, before: u64, after: u64) {
+        self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);
+    }
+
+    fn uncount(&self, piece: u64) {
+        let mut pieces = self.pieces.lock();
+        if let Some(count) = pieces.get_mut(&piece) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                pieces.remove(&piece);
+            }
+        }
+    }
+
+    /// Lets the oldest items go. First nobody may rely on them, then they go.
+    fn let_go(&self) {
+        let to = {
+            let mut pieces = self.pieces.lock();
+            let items: u64 = pieces.values().map(|count| u64::from(*count)).sum();
+            // What the items are of the bytes differs little from one to the next.
+            let left = (u128::from(items) * u128::from(self.bytes_max) * u128::from(LEFT_PERCENT)
+                / 100
+                / u128::from(self.bytes.load(Relaxed).max(1))) as u64;
+            let (mut going, mut to) = (items.saturating_sub(left), None);
+            while going > 0
+                && let Some((piece, count)) = pieces.pop_last()
+            {
+                going = going.saturating_sub(u64::from(count));
+                to = Some((piece * PIECE_US).saturating_sub(1));
+            }
+            to
+        };
+        let Some(to) = to else { return };
+        {
+            let _bounds = self.bounds.lock();
+            self.keeps_to.fetch_min(to, SeqCst);
+            self.holds_to.fetch_min(to, SeqCst);
+        }
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let before = shard.bytes();
+            shard.keep_to(to);
+            self.resized(before, shard.bytes());
+        }
+    }
+
+    /// Fills the window from the rows of `recent`, newest first. Timelines profit from each hour that is done. Ends when
+    /// the window is full, or all rows are in it. To be called once.
+    pub async fn fill(&self, cx: &Cx) -> Result<()> {
+        let since_us = since(cx).await?;
+        let newest = hour_of((cx.now_us)()).saturating_add(LOOKED_AHEAD_HOURS);
+        let oldest = hour_of(since_us).max(newest.saturating_sub(LOOKED_BACK_HOURS));
+        for hour in (oldest..=newest).rev() {
+            let mut scan = Scan::of(Key::of(&RECENT).atom(&hour.to_be_bytes()).partition());
+            loop {
+                let page = cx.store.scan(scan.limit(ROWS_PER_SCAN_MAX)).await?;
+                for row in &page.rows {
+                    let (author, slot) = Slot::read(row.clustering(), row.value.first().copied().unwrap_or(0))
+                        .ok_or(Error::Corrupt { table: RECENT.name, what: "position" })?;
+                    self.put(author, slot, false);
+                }
+                if self.bytes.load(Relaxed) > self.bytes_max {
+                    self.let_go();
+                }
+                match page.rows.last() {
+                    Some(last) if page.more => {
+                        scan = Scan::of(Key::of(&RECENT).atom(&hour.to_be_bytes()).partition())
+                            .after(last.clustering().to_vec());
+                    }
+                    _ => break,
+                }
+            }
+            let keeps_to = {
+                let _bounds = self.bounds.lock();
+                let keeps_to = self.keeps_to.load(SeqCst);
+                let done = place((i64::from(hour) * HOUR_US).max(since_us)).min(keeps_to);
+                self.holds_to.fetch_max(done, SeqCst);
+                keeps_to
+            };
+            if keeps_to < u64::MAX {
+                break;
+            }
+        }
+        // What is older than what was looked at is not kept from now on either.
+        self.keeps_to.fetch_min(self.holds_to.load(SeqCst), SeqCst);
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            self.filling.store(false, SeqCst);
+            shard.gone.clear();
+            shard.gone.shrink_to_fit();
+            let before = shard.bytes();
+            shard.keep_to(self.keeps_to.load(SeqCst));
+            self.resized(before, shard.bytes());
+        }
+        Ok(())
+    }
+
+    /// The newest `want` items of some authors, given as atoms.
+    pub(crate) async fn newest(
+        &self,
+        authors: &[Bytes],
+        after: Option<After<'_>>,
+        want: usize,
+        wanted: Wanted,
+    ) -> Found {
+        let holds_to = self.holds_to.load(SeqCst);
+        if holds_to == 0 || want == 0 || after.is_some_and(|after| after.place.0 > holds_to) {
+            return Found::default();
+        }
+        let mut newest = Newest::new(want, holds_to, after, wanted);
+        for (number, author) in authors.iter().enumerate() {
+            if number % AUTHORS_PER_TURN == AUTHORS_PER_TURN - 1 {
+                gp_store::turn().await;
+            }
+            self.shard(author).read().offer(author, number, &mut newest);
+        }
+        // Items may have been let go meanwhile: of what is older than what is left, some may be missing.
+        let holds_to = holds_to.min(self.holds_to.load(SeqCst));
+        let hits = newest.hits(holds_to);
+        Found { hits, oldest: Some((!holds_to ^ (1 << 63)) as i64) }
+    }
+}
+
+/// The time from which on all rows of `recent` are there: always, unless the store was written before there were any.
+async fn since(cx: &Cx) -> Result<i64> {
+    if let Some(stored) = cx.store.get_one(&since_key()).await? {
+        let bytes = stored[..].try_into().map_err(|_| Error::Corrupt { table: META.name, what: "recent-since" })?;
+        return Ok(i64::from_be_bytes(bytes));
+    }
+    let is_new = newcomers::days(cx, 0..u32::MAX, false, 1).await?.is_empty();
+    let since_us = if is_new { 0 } else { (cx.now_us)() + CLOCKS_DIFFER_US };
+    cx.writer
+        .run(move |view| -> Result<()> {
+            view.put(since_key(), since_us.to_be_bytes().to_vec());
+            Ok(())
+        })
+        .await?;
+    Ok(since_us)
+}
+
+/// The text of a DID that is given as an atom; empty for one that cannot be read back.
+pub(crate) fn did_text(atom: &[u8]) -> String {
+    Parts::of(RECENT.name, atom).did().unwrap_or_default()
+}
+
+/// Cuts the position of a row of `recent` into time, tie, author, type and record key.
+fn cut(clustering: &[u8]) -> Option<(Place, u32, &[u8], u8, &[u8])> {
+    let (time, rest) = clustering.split_first_chunk::<8>()?;
+    let (tie, rest) = rest.split_first_chunk::<4>()?;
+    let (author, rest) = rest.split_at_checked(compact::atom_len(rest).ok()?)?;
+    let (kind, rkey) = rest.split_first()?;
+    Some((Place::from_be_bytes(*time), u32::from_be_bytes(*tie), author, *kind, rkey))
+}
+
+#[cfg(test)]
+mod tests;
