@@ -321,7 +321,9 @@ pub async fn get_notifications(
     };
     let mut stopped = None;
     for round in 0..ROUNDS_MAX {
-        let page = cx.store.scan(scan.limit((n + 1).max(ROWS_PER_ROUND.min(n * 2 + 1)))).await?;
+        // Whoever wants only what is rare should not have to ask again and again.
+        let rows = if round == 0 { ROWS_PER_ROUND.min(n * 2 + 1) } else { ROWS_PER_ROUND };
+        let page = cx.store.scan(scan.limit(rows.max(n + 1))).await?;
         let mut read = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
             read.push((Stored::read(row.clustering(), &row.value)?, row.clustering().to_vec()));

@@ -9,7 +9,8 @@ mod judges;
 use serde_json::{Value, json};
 
 use judges::{
-    MISSING, RECORD_CALLS, any_list, edited_post, malformed_argument, refused_records, retain, self_follow, two_lists,
+    MISSING, RECORD_CALLS, any_list, edited_post, malformed_argument, promoted_and_unread, refused_records, retain,
+    self_follow, token_of_nobody, two_lists,
 };
 
 use super::{
@@ -44,6 +45,8 @@ pub(super) struct Seen<'a> {
     pub(super) case: &'a Case,
     pub(super) ours: &'a Answer,
     pub(super) theirs: &'a Answer,
+    /// Whether the reference's is the whole list, asked for at once.
+    pub(super) asked_whole: bool,
 }
 
 /// What an entry makes of it.
@@ -96,18 +99,11 @@ pub(super) static ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        id: "malformed-cursor",
+        id: "token-of-nobody",
         rpcs: &[],
-        what: "A token that no page gave fails with INTERNAL.",
-        why: "It is the caller's fault, so it is INVALID_ARGUMENT, which no AppView retries and no operator is woken for.",
-        judge: |seen| {
-            let given = seen.case.request["cursor"].as_str().is_some_and(|cursor| !cursor.is_empty());
-            let (Err(ours), Err(theirs)) = (seen.ours, seen.theirs) else { return No };
-            if given && seen.case.walk.is_none() && ours.code == code::INVALID_ARGUMENT && is_failure(theirs) {
-                return Edited(Err(theirs.clone()), Err(theirs.clone()));
-            }
-            No
-        },
+        what: "A token that no page gave fails with INTERNAL, or is read as far as it makes sense: the number it begins with, whatever its language takes for a date, any text as a record key.",
+        why: "It is the caller's fault, so it is INVALID_ARGUMENT, which no AppView retries and no operator is woken for. One that has the form of such tokens begins where keys of its form would be.",
+        judge: token_of_nobody,
     },
     Entry {
         id: "negative-limit",
@@ -155,24 +151,6 @@ pub(super) static ENTRIES: &[Entry] = &[
         judge: any_list,
     },
     Entry {
-        id: "any-block",
-        rpcs: &["GetBidirectionalBlock"],
-        what: "Where two accounts block each other, one of the two records is named.",
-        why: "The contract leaves free which one. Both must be blocks between the two.",
-        judge: |seen| {
-            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
-            let (one, other) = (seen.case.request["actorDid"].as_str(), seen.case.request["targetDid"].as_str());
-            let between = |answer: &Value| {
-                let uri = answer["blockUri"].as_str().unwrap_or_default();
-                let subject = seen.by.world.lives.get(uri).and_then(|life| life.subject.as_deref());
-                let author = Some(world::authority(uri));
-                seen.by.world.stands(uri)
-                    && ((author == one && subject == other) || (author == other && subject == one))
-            };
-            if between(ours) && between(theirs) { Edited(Ok(theirs.clone()), Ok(theirs.clone())) } else { No }
-        },
-    },
-    Entry {
         id: "unknown-account",
         rpcs: &["GetRelationships"],
         what: "Somebody who has no account row is answered with nothing, even if blocks and follows of them stand.",
@@ -206,6 +184,17 @@ pub(super) static ENTRIES: &[Entry] = &[
                 let theirs = theirs[name].as_array().unwrap_or(&empty);
                 theirs.len() < ours.len()
             });
+            // The reference's whole timeline has all own items, and ours those that each page lets in.
+            if !lost && seen.case.rpc == "GetTimeline" && seen.asked_whole {
+                let actor = seen.case.request["actorDid"].as_str().unwrap_or_default();
+                let own = ours["items"].as_array().cloned().unwrap_or_default();
+                let mut theirs = theirs.clone();
+                let found = retain(&mut theirs, "items", |item| {
+                    let record = item["repost"].as_str().or(item["uri"].as_str()).unwrap_or_default();
+                    own.contains(item) || world::authority(record) != actor
+                });
+                return if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No };
+            }
             if lost { Whole } else { No }
         },
     },
@@ -376,10 +365,13 @@ pub(super) static ENTRIES: &[Entry] = &[
     },
     Entry {
         id: "notice-of-a-promoted-claim",
-        rpcs: &["GetNotifications"],
+        rpcs: &["GetNotifications", "GetUnreadNotificationCount"],
         what: "When the record of a relation goes and another takes its place, the notice still names the one that is gone, and stays when that one goes too.",
-        why: "An AppView drops a notice whose record is gone. The notice is that of the record that stands. Notices of records that are gone are taken out of the reference's answer, and ours of the record that stands put in.",
+        why: "An AppView drops a notice whose record is gone. The notice is that of the record that stands. Notices of records that are gone are taken out of the reference's answer, and ours of the record that stands put in; a count may be higher by as many as there are.",
         judge: |seen| {
+            if seen.case.rpc == "GetUnreadNotificationCount" {
+                return promoted_and_unread(seen);
+            }
             let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
             let own = ours["notifications"].as_array().map_or(&[][..], Vec::as_slice);
             let mut their = Vec::new();
@@ -408,6 +400,26 @@ pub(super) static ENTRIES: &[Entry] = &[
             ours["notifications"] = own.into();
             theirs["notifications"] = their.into();
             if found { Edited(Ok(ours), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
+        id: "joined-by-a-change",
+        rpcs: &["GetNotifications"],
+        what: "An account that says by a change of its profile that it joined through a starter pack is counted there, and the pack's owner is not told.",
+        why: "Who is counted is told of. Notices of profiles that did not say so at first are taken out of ours.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let mut ours = ours.clone();
+            let their = theirs["notifications"].as_array().map_or(&[][..], Vec::as_slice);
+            let found = retain(&mut ours, "notifications", |notice| {
+                let versions =
+                    seen.by.world.lives.get(notice["uri"].as_str().unwrap_or_default()).map(|it| &it.versions);
+                let first = versions.and_then(|it| it.first()).and_then(|it| it.json.as_deref()).unwrap_or_default();
+                notice["reason"] != "starterpack-joined"
+                    || first.contains("joinedViaStarterPack")
+                    || their.contains(notice)
+            });
+            if found { Edited(Ok(ours), Ok(theirs.clone())) } else { No }
         },
     },
     Entry {
@@ -557,6 +569,7 @@ pub(super) static ENTRIES: &[Entry] = &[
             "GetMutes",
             "GetMutelistSubscriptions",
             "GetActorMutesActor",
+            "GetMutelistSubscription",
             "GetBlobTakedown",
             "TakedownActor",
             "UntakedownActor",
@@ -579,7 +592,8 @@ pub(super) static ENTRIES: &[Entry] = &[
             let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
             let cid = |item: &Value| {
                 let uri = item.as_str().or(item["repost"].as_str()).or(item["uri"].as_str()).unwrap_or_default();
-                let version = seen.by.world.lives.get(uri).and_then(|life| life.versions.last());
+                // Relations do not change: what is written over one is not taken.
+                let version = seen.by.world.lives.get(uri).and_then(|life| life.versions.first());
                 version.map(|version| version.cid.clone())
             };
             let mut found = false;
@@ -622,59 +636,48 @@ pub(super) static ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        id: "loose-cursor",
-        rpcs: &[
-            "GetMutes",
-            "GetSuggestedFeeds",
-            "GetNotifications",
-            "GetActorDrafts",
-            "GetActorBookmarks",
-            "GetActivitySubscriptionDids",
-        ],
-        what: "A token is read as far as it makes sense: the number it begins with, whatever its language takes for a date, any text as a record key.",
-        why: "No page gave such a token. One that is neither a number, an ISO time nor a TID is refused or begins where keys of its form would be.",
-        judge: |seen| {
-            let cursor = seen.case.request["cursor"].as_str().unwrap_or_default();
-            let plausible = match seen.case.rpc {
-                // A DID may have two underscores in it, so a token is cut at the first two.
-                "GetMutes" => cursor.matches("__").count() < 2,
-                "GetSuggestedFeeds" => cursor.bytes().all(|byte| byte.is_ascii_digit()),
-                "GetNotifications" | "GetActorDrafts" => gp_atproto::datetime::parse_micros(cursor).is_some(),
-                _ => gp_atproto::Tid::parse(cursor).is_ok(),
-            };
-            if cursor.is_empty() || plausible || seen.case.walk.is_some() {
-                return No;
-            }
-            match (seen.ours, seen.theirs) {
-                (Err(ours), Ok(_)) if ours.code == code::INVALID_ARGUMENT => {
-                    Edited(seen.theirs.clone(), seen.theirs.clone())
-                }
-                (Ok(_), _)
-                    if matches!(seen.case.rpc, "GetMutes" | "GetActorBookmarks" | "GetActivitySubscriptionDids") =>
-                {
-                    Edited(seen.theirs.clone(), seen.theirs.clone())
-                }
-                _ => No,
-            }
-        },
-    },
-    Entry {
-        id: "counts-without-posts",
-        rpcs: &["GetCountsForUsers"],
-        what: "An account that never posted, followed or was followed has zero lists, feeds, starter packs and drafts.",
-        why: "The figures are those of the lists. Only these four are levelled, and only where the reference has no figure at all.",
+        id: "before-1970",
+        rpcs: RECORD_CALLS,
+        what: "A time before 1970 with a fraction of a second comes out a second early.",
+        why: "The record says when. The reference's second is put right.",
         judge: |seen| {
             let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
             let mut theirs = theirs.clone();
             let mut found = false;
-            let zero = |value: &Value| value.as_i64() == Some(0);
-            for at in 0..seen.case.request["dids"].as_array().map_or(0, Vec::len) {
-                let none =
-                    ["posts", "following", "followers"].iter().all(|it| zero(&ours[*it][at]) && zero(&theirs[*it][at]));
-                for field in ["lists", "feeds", "starterPacks", "drafts"] {
-                    if none && zero(&theirs[field][at]) && !zero(&ours[field][at]) {
-                        theirs[field][at] = ours[field][at].clone();
+            for (at, record) in ours["records"].as_array().into_iter().flatten().enumerate() {
+                for field in ["createdAt", "sortedAt"] {
+                    let us = |value: &Value| gp_atproto::datetime::parse_micros(value.as_str().unwrap_or_default());
+                    let (Some(own), Some(other)) = (us(&record[field]), us(&theirs["records"][at][field])) else {
+                        continue;
+                    };
+                    if own < 0 && own % 1_000_000 != 0 && other == own - 1_000_000 {
+                        theirs["records"][at][field] = record[field].clone();
                         found = true;
+                    }
+                }
+            }
+            if found { Edited(Ok(ours.clone()), Ok(theirs)) } else { No }
+        },
+    },
+    Entry {
+        id: "written-again",
+        rpcs: RECORD_CALLS,
+        what: "An update that writes what was there already moves the time at which the version was indexed.",
+        why: "It is the same version. Ours is put in the place of the reference's, where it is the time at which this version came.",
+        judge: |seen| {
+            let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+            let mut theirs = theirs.clone();
+            let mut found = false;
+            for (at, uri) in seen.case.request["uris"].as_array().into_iter().flatten().enumerate() {
+                let life = seen.by.world.lives.get(uri.as_str().unwrap_or_default());
+                let versions = life.map_or(&[][..], |life| life.versions.as_slice());
+                let again = versions.iter().rev().take_while(|it| Some(&it.cid) == versions.last().map(|it| &it.cid));
+                let Some(first) = again.clone().last().filter(|_| again.count() > 1) else { continue };
+                let came = gp_atproto::datetime::format_ms(first.time_us);
+                if ours["records"][at]["indexedAt"] == came.as_str() {
+                    for field in ["indexedAt", "sortedAt"] {
+                        found |= theirs["records"][at][field] != ours["records"][at][field];
+                        theirs["records"][at][field] = ours["records"][at][field].clone();
                     }
                 }
             }
@@ -718,7 +721,7 @@ mod tests {
         let hidden = HashSet::new();
         let case = Case { rpc, request, walk: None };
         let entry = ENTRIES.iter().find(|entry| entry.id == id).expect("an entry");
-        (entry.judge)(&Seen { by: Judge { world, hidden: &hidden }, case: &case, ours, theirs })
+        (entry.judge)(&Seen { by: Judge { world, hidden: &hidden }, case: &case, ours, theirs, asked_whole: false })
     }
 
     fn lived(world: &mut World, uri: &str, seqs: &[i64]) {

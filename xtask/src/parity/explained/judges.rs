@@ -34,8 +34,10 @@ pub(super) fn malformed_argument(seen: &Seen<'_>) -> Verdict {
         "TakedownActor" | "UntakedownActor" | "GetIdentityByDid" => no_did("did"),
         _ => no_did("actorDid"),
     };
-    let reads =
-        matches!(seen.case.rpc, "GetMutes" | "GetMutelistSubscriptions" | "GetActorMutesActor" | "GetBlobTakedown");
+    let reads = matches!(
+        seen.case.rpc,
+        "GetMutes" | "GetMutelistSubscriptions" | "GetActorMutesActor" | "GetMutelistSubscription" | "GetBlobTakedown"
+    );
     match (seen.ours, seen.theirs) {
         _ if !wrong => No,
         (Ok(ours), Ok(_)) if reads && *ours == json!({}) => Edited(seen.ours.clone(), seen.ours.clone()),
@@ -254,4 +256,62 @@ pub(super) fn any_list(seen: &Seen<'_>) -> Verdict {
     }
     // Reading a field that is not there must not leave one behind.
     if found { Edited(Ok(ours), Ok(theirs)) } else { No }
+}
+
+/// Unread notices are counted by their records. Those of relations that another record has taken over are not found by
+/// the reference.
+pub(super) fn promoted_and_unread(seen: &Seen<'_>) -> Verdict {
+    let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
+    let actor = seen.case.request["actorDid"].as_str().unwrap_or_default();
+    let world = seen.by.world;
+    let taken_over = [LIKE, REPOST, FOLLOW]
+        .iter()
+        .flat_map(|kind| world.of_collection(kind))
+        .filter(|uri| !world.stands(uri) && world.holder(uri).is_some())
+        .filter(|uri| {
+            let subject = world.lives.get(*uri).and_then(|life| life.subject.as_deref()).unwrap_or_default();
+            subject == actor || world::authority(subject) == actor
+        })
+        .count() as i64;
+    let more = ours["count"].as_i64().unwrap_or(0) - theirs["count"].as_i64().unwrap_or(0);
+    if (1..=taken_over).contains(&more) { Edited(Ok(ours.clone()), Ok(ours.clone())) } else { No }
+}
+
+/// Calls whose tokens the reference reads loosely.
+const LOOSE: [&str; 6] = [
+    "GetMutes",
+    "GetSuggestedFeeds",
+    "GetNotifications",
+    "GetActorDrafts",
+    "GetActorBookmarks",
+    "GetActivitySubscriptionDids",
+];
+
+pub(super) fn token_of_nobody(seen: &Seen<'_>) -> Verdict {
+    let cursor = seen.case.request["cursor"].as_str().unwrap_or_default();
+    if cursor.is_empty() || seen.case.walk.is_some() {
+        return No;
+    }
+    if let (Err(ours), Err(theirs)) = (seen.ours, seen.theirs)
+        && ours.code == code::INVALID_ARGUMENT
+        && is_failure(theirs)
+    {
+        return Edited(Err(theirs.clone()), Err(theirs.clone()));
+    }
+    let plausible = match seen.case.rpc {
+        // A DID may have two underscores in it, so a token is cut at the first two.
+        "GetMutes" => cursor.matches("__").count() < 2,
+        "GetSuggestedFeeds" => cursor.bytes().all(|byte| byte.is_ascii_digit()),
+        "GetNotifications" | "GetActorDrafts" => gp_atproto::datetime::parse_micros(cursor).is_some(),
+        _ => gp_atproto::Tid::parse(cursor).is_ok(),
+    };
+    if plausible || !LOOSE.contains(&seen.case.rpc) {
+        return No;
+    }
+    let begins = matches!(seen.case.rpc, "GetMutes" | "GetActorBookmarks" | "GetActivitySubscriptionDids");
+    match (seen.ours, seen.theirs) {
+        (Err(ours), Ok(_)) if ours.code == code::INVALID_ARGUMENT => Edited(seen.theirs.clone(), seen.theirs.clone()),
+        (Ok(_), _) if begins => Edited(seen.theirs.clone(), seen.theirs.clone()),
+        _ => No,
+    }
 }
