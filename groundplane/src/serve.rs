@@ -95,6 +95,8 @@ impl Plane {
             sitemap_url: settings.sitemap_url.as_str().into(),
             now_us: system_now_us,
         };
+        // Before the first event comes.
+        gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
         let filling = tokio::spawn(fill(window, cx.clone()));
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: our figures beside the reference's, on the same data in the same run.
 
+mod filled;
 mod load;
+pub(crate) mod pages;
 pub(crate) mod search;
 
 use std::{
@@ -38,6 +40,8 @@ pub(crate) enum Bench {
     GetPostRecords(Args),
     /// Latency of post search and typeahead over a million posts, size and rate of the index, and the reference's.
     Search(search::Args),
+    /// Latency of timelines, graphs and threads over a large network, and the reference's over the same rows.
+    Pages(pages::Args),
 }
 
 /// What a bench can be told.
@@ -68,6 +72,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
             Bench::Ingest(args) => ingest(&args).await.map(drop),
             Bench::GetPostRecords(args) => get_post_records(&args).await,
             Bench::Search(args) => search::run(&args).await.map(drop),
+            Bench::Pages(args) => pages::run(&args).await.map(drop),
         }
     })
 }

@@ -32,23 +32,20 @@ const PARTS: &[Part] = &[
     ("contract", contract),
     ("transport", transport::run),
     ("search", bench::search::short),
+    ("pages", bench::pages::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),
     ("page", || page::run(&page::Args::default())),
     ("crash", crash::short),
+    ("parity", parity::short),
     ("e2e", end_to_end),
 ];
-
-/// Parts that run only when they are named. They find differences that are known (CONTRIBUTING, "Known differences");
-/// once they find none they belong above.
-const NAMED_PARTS: &[Part] = &[("parity", parity::short)];
 
 /// Runs the parts whose name contains the filter. The exit code is success only if everything passed.
 pub(crate) fn run(filter: Option<&str>) -> ExitCode {
     let mut tally = Tally::default();
     let mut ran = 0;
-    let named = NAMED_PARTS.iter().filter(|(name, _)| filter == Some(name));
-    for (name, part) in PARTS.iter().filter(|(name, _)| filter.is_none_or(|f| name.contains(f))).chain(named) {
+    for (name, part) in PARTS.iter().filter(|(name, _)| filter.is_none_or(|f| name.contains(f))) {
         ran += 1;
         println!("== {name}");
         let begun = Instant::now();
@@ -67,7 +64,7 @@ pub(crate) fn run(filter: Option<&str>) -> ExitCode {
         println!("{line}");
     }
     if ran == 0 {
-        let names: Vec<&str> = PARTS.iter().chain(NAMED_PARTS).map(|(name, _)| *name).collect();
+        let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
         eprintln!("no part of the tests has that in its name; there are {}", names.join(", "));
         return ExitCode::FAILURE;
     }

@@ -4,7 +4,7 @@
 //! each of its hours, so that counts and the pages of the sitemap come from few small rows.
 
 use gp_proto as proto;
-use gp_store::{Key, Scan, View};
+use gp_store::{Key, Scan, Store, View};
 
 use crate::{
     Cx, Error, Result, atom,
@@ -107,12 +107,17 @@ pub(crate) async fn day(cx: &Cx, day: u32) -> Result<Day> {
 }
 
 /// Days with accounts, from one day to another; the latest first if `latest_first`.
-pub(crate) async fn days(cx: &Cx, days: std::ops::Range<u32>, latest_first: bool, limit: usize) -> Result<Vec<Day>> {
+pub(crate) async fn days(
+    store: &Store,
+    days: std::ops::Range<u32>,
+    latest_first: bool,
+    limit: usize,
+) -> Result<Vec<Day>> {
     let scan = Scan::of(Key::of(&NEWCOMER).tag(part::DAYS).partition())
         .from(days.start.to_be_bytes())
         .before(days.end.to_be_bytes())
         .limit(limit.min(DAYS_MAX));
-    let page = cx.store.scan(if latest_first { scan.reverse() } else { scan }).await?;
+    let page = store.scan(if latest_first { scan.reverse() } else { scan }).await?;
     let mut found = Vec::with_capacity(page.rows.len());
     for row in &page.rows {
         let bytes = row.clustering().first_chunk::<4>();
@@ -158,7 +163,7 @@ pub async fn get_new_user_count_for_range(
     let (first, last) = (hour_of(from), hour_of(to));
     let hours = HOURS as u32;
     let mut count = 0usize;
-    for day in days(cx, first / hours..(last / hours).saturating_add(1), false, DAYS_MAX).await? {
+    for day in days(&cx.store, first / hours..(last / hours).saturating_add(1), false, DAYS_MAX).await? {
         for (i, accounts) in day.hours.iter().enumerate() {
             let hour = day.hour(i);
             let begins = i64::from(hour) * HOUR_US;

@@ -70,7 +70,7 @@ pub async fn get_sitemap_index(cx: &Cx, req: proto::GetSitemapIndexRequest) -> R
     users(req.r#type)?;
     let mut xml = Xml::begin("sitemapindex")?;
     let mut pages = 0;
-    for day in newcomers::days(cx, 0..u32::MAX, false, PAGES_MAX).await? {
+    for day in newcomers::days(&cx.store, 0..u32::MAX, false, PAGES_MAX).await? {
         let date = datetime::format_ms(i64::from(day.day) * DAY_SECONDS * 1_000_000);
         for bucket in 1..=pages_of(&day).len().min(PAGES_MAX - pages) {
             let date = date.split('T').next().unwrap_or_default();

@@ -370,7 +370,7 @@ async fn popular_accounts(cx: &Cx) -> Result<Vec<String>> {
 async fn newest_accounts(cx: &Cx) -> Result<Vec<String>> {
     let (accounts_max, mut hours_left) = NEWCOMERS_LOOKED_MAX;
     let mut found = Vec::new();
-    for day in newcomers::days(cx, 0..u32::MAX, true, hours_left).await? {
+    for day in newcomers::days(&cx.store, 0..u32::MAX, true, hours_left).await? {
         for hour in (0..day.hours.len()).rev().filter(|hour| day.hours[*hour] > 0) {
             if hours_left == 0 || found.len() >= accounts_max {
                 return Ok(found);

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use gp_atproto::compact;
-use gp_store::{Batch, Key, ROWS_PER_SCAN_MAX, Scan, Store};
+use gp_store::{Batch, Key, ROWS_PER_SCAN_MAX, Scan, Store, Writer};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -307,7 +307,7 @@ impl Window {
     /// Fills the window from the rows of `recent`, newest first. Timelines profit from each hour that is done. Ends when
     /// the window is full, or all rows are in it. To be called once.
     pub async fn fill(&self, cx: &Cx) -> Result<()> {
-        let since_us = since(cx).await?;
+        let since_us = begin(&cx.store, &cx.writer, (cx.now_us)()).await?;
         let newest = hour_of((cx.now_us)()).saturating_add(LOOKED_AHEAD_HOURS);
         let oldest = hour_of(since_us).max(newest.saturating_sub(LOOKED_BACK_HOURS));
         for hour in (oldest..=newest).rev() {
@@ -381,15 +381,16 @@ impl Window {
     }
 }
 
-/// The time from which on all rows of `recent` are there: always, unless the store was written before there were any.
-async fn since(cx: &Cx) -> Result<i64> {
-    if let Some(stored) = cx.store.get_one(&since_key()).await? {
+/// The time from which on all rows of `recent` are there, in microseconds: the beginning, unless the store was written
+/// before there were any. To be called before anything is written: it tells a new store by its having no accounts.
+pub async fn begin(store: &Store, writer: &Writer, now_us: i64) -> Result<i64> {
+    if let Some(stored) = store.get_one(&since_key()).await? {
         let bytes = stored[..].try_into().map_err(|_| Error::Corrupt { table: META.name, what: "recent-since" })?;
         return Ok(i64::from_be_bytes(bytes));
     }
-    let is_new = newcomers::days(cx, 0..u32::MAX, false, 1).await?.is_empty();
-    let since_us = if is_new { 0 } else { (cx.now_us)() + CLOCKS_DIFFER_US };
-    cx.writer
+    let is_new = newcomers::days(store, 0..u32::MAX, false, 1).await?.is_empty();
+    let since_us = if is_new { 0 } else { now_us + CLOCKS_DIFFER_US };
+    writer
         .run(move |view| -> Result<()> {
             view.put(since_key(), since_us.to_be_bytes().to_vec());
             Ok(())

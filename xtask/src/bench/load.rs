@@ -164,7 +164,12 @@ impl Caller {
 
     /// One call; an error unless it was answered well.
     pub(crate) async fn call(&self, request: Bytes) -> Result<()> {
-        call(&self.client, &self.url, request).await.map(drop)
+        self.answer(request).await.map(drop)
+    }
+
+    /// One call: the frame of its answer, length and flag included.
+    pub(crate) async fn answer(&self, request: Bytes) -> Result<Bytes> {
+        call(&self.client, &self.url, request).await
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +15,6 @@ use bytes::Bytes;
 use clap::Args as ClapArgs;
 use gp_index::{
     actors,
-    apply::{Action, Applied, Op, apply_op},
     counts::{Deltas, OnCount},
     tables,
 };
@@ -27,8 +25,11 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
 
 use self::corpus::Corpus;
-use super::{Plane, folder_bytes, free_port, load, mb, peak_rss};
-use crate::{node::Node, postgres::Postgres, shell};
+use super::{
+    filled::{AT, CID, Measured, Reference, create, measure, serve, submit},
+    folder_bytes, load, mb, peak_rss,
+};
+use crate::shell;
 
 /// Records written in one job of the writer.
 const RECORDS_PER_JOB: usize = 200;
@@ -59,14 +60,6 @@ pub(crate) struct Args {
     pub(crate) alone: bool,
 }
 
-/// One row of the table.
-pub(crate) struct Measured {
-    pub(crate) what: &'static str,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) calls: usize,
-}
-
 /// Measures, prints the table, and answers ours.
 pub(crate) async fn run(args: &Args) -> Result<Vec<Measured>> {
     let bin = match &args.bin {
@@ -81,7 +74,7 @@ pub(crate) async fn run(args: &Args) -> Result<Vec<Measured>> {
     println!("writing {} accounts and {} posts ...", args.actors, args.posts);
     fill(&data, &csv, &corpus, args).await?;
 
-    let plane = ours(&bin, &data)?;
+    let plane = serve(&bin, &data)?;
     let begun = Instant::now();
     let documents = loop {
         if let Ok(body) = load::get(&plane.admin, "/status").await {
@@ -117,12 +110,6 @@ pub(crate) async fn run(args: &Args) -> Result<Vec<Measured>> {
         reference(&csv, &corpus, time).await?;
     }
     Ok(out)
-}
-
-impl Measured {
-    fn print(&self, plane: &str) {
-        println!("{plane:<12} {:<22} {:>8} {:>10.2} {:>10.2}", self.what, self.calls, self.p50_ms, self.p99_ms);
-    }
 }
 
 /// Writes the network into a store, as live events would, and into files for the reference.
@@ -197,55 +184,6 @@ async fn fill(data: &Path, csv: &Path, corpus: &Arc<Corpus>, args: &Args) -> Res
     Ok(())
 }
 
-/// What every row of the reference has that nobody looks at here.
-const AT: &str = "2025-01-01T00:00:00.000Z";
-const CID: &str = "bafyreidykglsfhoixmivffc5uwhcgshx4j465xwqntbmu43nb2dzqwfvae";
-
-async fn submit(
-    writer: &Writer,
-    job: impl FnOnce(&mut gp_store::View<'_>) -> gp_index::Result<()> + Send + 'static,
-) -> Result<()> {
-    let run = move |view: &mut gp_store::View<'_>| {
-        let done = job(view);
-        Box::new(move |applied: gp_store::Result<()>| {
-            // Our own records: they apply, or the bench is wrong.
-            assert!(done.is_ok() && applied.is_ok(), "{done:?} {applied:?}");
-        }) as gp_store::Done
-    };
-    Ok(writer.submit(run).await?)
-}
-
-fn create(
-    view: &mut gp_store::View<'_>,
-    did: &str,
-    collection: &str,
-    rkey: &str,
-    record: &serde_json::Value,
-    time_us: i64,
-) -> gp_index::Result<()> {
-    let block = gp_atproto::json::to_cbor(record)
-        .map_err(|_| gp_index::Error::Corrupt { table: "bench", what: "a record that is no record" })?;
-    let op = Op { action: Action::Create, collection, rkey, cid: None, record: Some(&block) };
-    let mut applied = Applied::default();
-    apply_op(view, did, "3kaaaaaaaaaa2", &op, time_us, &mut applied)?;
-    assert!(applied.dropped.is_empty(), "{applied:?}");
-    Ok(())
-}
-
-fn ours(bin: &Path, data: &Path) -> Result<Plane> {
-    let (port, admin) = (free_port()?, free_port()?);
-    let mut child = Command::new(bin)
-        .args(["serve", "--exit-on-stdin-eof", "--log", "warn", "--data-dir"])
-        .arg(data)
-        .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot start {}", bin.display()))?;
-    let stdin = child.stdin.take();
-    Ok(Plane { child, stdin, url: format!("127.0.0.1:{port}"), admin: format!("127.0.0.1:{admin}") })
-}
-
 /// Questions asked of each call, one after the other.
 const QUESTIONS: usize = 2_000;
 
@@ -290,76 +228,18 @@ fn questions(corpus: &Corpus, ours: bool) -> Vec<Questions> {
     out
 }
 
-/// Asks one question after the other, each once at most, until the time is over.
-async fn measure(
-    host: &str,
-    http2: bool,
-    what: &'static str,
-    method: &str,
-    requests: &[Bytes],
-    time: Duration,
-) -> Result<Measured> {
-    let caller = load::Caller::new(host, http2, method);
-    // Connections, caches and pages of the disk are warm on both sides.
-    for request in requests.iter().rev().take(20) {
-        caller.call(request.clone()).await?;
-    }
-    let begun = Instant::now();
-    let mut micros: Vec<u128> = Vec::new();
-    for request in requests {
-        if begun.elapsed() >= time && micros.len() >= 20 {
-            break;
-        }
-        let sent = Instant::now();
-        caller.call(request.clone()).await?;
-        micros.push(sent.elapsed().as_micros());
-    }
-    micros.sort_unstable();
-    let at = |share: f64| micros[((micros.len() as f64 * share) as usize).min(micros.len() - 1)] as f64 / 1000.0;
-    Ok(Measured { what, p50_ms: at(0.5), p99_ms: at(0.99), calls: micros.len() })
-}
-
 /// The reference over PostgreSQL with the same documents.
 async fn reference(csv: &Path, corpus: &Corpus, time: Duration) -> Result<()> {
-    let node = Node::install()?;
-    let postgres = Postgres::start()?;
-    let port = free_port()?;
-    let mut child = Command::new(&node.bin)
-        .current_dir(&node.home)
-        .arg("bench-reference.mjs")
-        .args(["--postgres", &postgres.url(), "--plc", "http://127.0.0.1:9", "--port", &port.to_string()])
-        .env("NODE_ENV", "production")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .context("cannot start the reference")?;
-    let stdin = child.stdin.take();
-    let out = child.stdout.take().context("the reference has no output")?;
-    let plane = Plane { child, stdin, url: format!("127.0.0.1:{port}"), admin: String::new() };
-    // Its tables are there when it says its first line.
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line)?;
-    ensure!(!line.is_empty(), "the reference did not start");
-    let copy = |table: &str, columns: &str| -> Result<()> {
-        let file = csv.join(format!("{table}.csv"));
-        let sql = format!("\\copy bench.{table} ({columns}) from '{}' with (format csv)", file.display());
-        run_sql(&postgres, &sql)
-    };
+    let reference = Reference::start()?;
     let begun = Instant::now();
-    copy("actor", "did,handle,\"indexedAt\"")?;
-    copy("profile", "uri,cid,creator,\"displayName\",description,\"createdAt\",\"indexedAt\"")?;
-    copy("post", "uri,cid,creator,text,\"createdAt\",\"indexedAt\"")?;
-    run_sql(&postgres, "analyze bench.actor; analyze bench.post;")?;
+    reference.copy(csv, "actor", "did,handle,\"indexedAt\"")?;
+    reference.copy(csv, "profile", "uri,cid,creator,\"displayName\",description,\"createdAt\",\"indexedAt\"")?;
+    reference.copy(csv, "post", "uri,cid,creator,text,\"createdAt\",\"indexedAt\"")?;
+    reference.sql("analyze bench.actor; analyze bench.post;")?;
     println!("reference    filled in {:.1} s", begun.elapsed().as_secs_f64());
     for (what, method, requests) in questions(corpus, false) {
-        measure(&plane.url, false, what, method, &requests, time).await?.print("reference");
+        measure(&reference.plane.url, false, what, method, &requests, time).await?.print("reference");
     }
-    Ok(())
-}
-
-fn run_sql(postgres: &Postgres, sql: &str) -> Result<()> {
-    let done = Command::new("psql").args([&postgres.url(), "--quiet", "--set=ON_ERROR_STOP=1", "-c", sql]).output()?;
-    ensure!(done.status.success(), "psql: {}", String::from_utf8_lossy(&done.stderr).trim());
     Ok(())
 }
 
