@@ -3,6 +3,7 @@
 mod client;
 mod demo;
 mod doctor;
+mod drill;
 mod figures;
 mod operator;
 mod otlp;
@@ -53,6 +54,9 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(e) => Err(e),
         },
+        Command::Drill(settings) => return drill::run(&settings),
+        Command::DrillTwin(settings) => drill::twin(settings),
+        Command::DrillPlane(settings) => drill::scripted(settings),
         Command::Catalog => {
             telemetry::say(&gp_serve::catalog::markdown());
             Ok(())

@@ -31,6 +31,15 @@ pub(crate) enum Command {
     /// Look whether this machine and everybody the settings name are fit for `serve`, and say what to change. Ends with 1
     /// if something must.
     Doctor(Box<Settings>),
+    /// Replay a known outage on this machine, in a network namespace of its own, and say what callers would have felt.
+    /// Ends with 1 if a check fails, with 3 if the machine does not permit it.
+    Drill(crate::drill::Settings),
+    /// The naive server beside which drills are run.
+    #[command(hide = true)]
+    DrillTwin(crate::drill::TwinSettings),
+    /// The server over a store that does as it is told.
+    #[command(hide = true)]
+    DrillPlane(crate::drill::ScriptedSettings),
     /// Print every metric with its type, its labels and what it says, as a table in Markdown.
     Catalog,
     /// Print a completion script for a shell. It completes the names of calls as well.

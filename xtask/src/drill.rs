@@ -42,6 +42,13 @@ pub(crate) struct Args {
     bin: Option<PathBuf>,
 }
 
+impl Args {
+    /// For a program that is built already.
+    pub(crate) fn of(bin: &std::path::Path) -> Self {
+        Self { bin: Some(bin.to_owned()) }
+    }
+}
+
 /// Runs the drill: how many checks passed and failed.
 pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
     install_prometheus()?;

@@ -8,6 +8,7 @@ mod browser;
 mod crash;
 mod dashboards;
 mod drill;
+mod drills;
 mod e2e;
 mod labels;
 mod node;
@@ -53,6 +54,8 @@ enum Task {
     Bench(bench::Bench),
     /// Prometheus and the rules of this repository against a caller that sends large batches: is somebody told in time?
     Drill(drill::Args),
+    /// Every failure mode of the catalogue that can be had on one machine: measured, bar, pass or fail, beside a naive twin.
+    Drills(drills::Args),
     /// The page of the admin port in a real browser.
     Page(page::Args),
     /// Make the rules for Prometheus, the board for Grafana and the runbook from their definitions.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Task::E2e(args) => e2e::run(&args).and_then(counted),
         Task::Labels(args) => labels::run(&args),
         Task::Drill(args) => drill::run(&args).and_then(counted),
+        Task::Drills(args) => drills::run(&args).and_then(counted),
         Task::Page(args) => page::run(&args).and_then(counted),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");

@@ -194,6 +194,7 @@ impl From<Error> for Status {
             Error::Upstream(why) => Self::new(Code::Internal, format!("an upstream failed: {why}")),
             // The store closes while we stop, and only then.
             Error::Store(gp_store::Error::Closed) => Self::draining(),
+            Error::Store(e @ gp_store::Error::Busy) => Self::shed(Shed::CostCap, e.to_string()),
             Error::Store(e @ gp_store::Error::TooLarge { .. }) => Self::shed(Shed::Oversize, e.to_string()),
             Error::Store(e @ gp_store::Error::Full) => Self::new(Code::ResourceExhausted, e.to_string()),
             Error::Store(e) => Self::new(Code::Internal, e.to_string()),
@@ -231,6 +232,7 @@ mod tests {
             (Error::Unimplemented, Code::Unimplemented),
             (Error::Upstream("plc".into()), Code::Internal),
             (Error::Store(gp_store::Error::Full), Code::ResourceExhausted),
+            (Error::Store(gp_store::Error::Busy), Code::ResourceExhausted),
             (Error::Store(gp_store::Error::Engine("io".into())), Code::Internal),
             (Error::Store(gp_store::Error::TooLarge { what: "keys", asked: 2, max: 1 }), Code::ResourceExhausted),
             (Error::Corrupt { table: "post", what: "cell" }, Code::Internal),

@@ -40,6 +40,9 @@ pub enum Error {
     /// The store is closing.
     #[error("the store is closing")]
     Closed,
+    /// Too many reads wait for the engine.
+    #[error("too many reads wait for the engine: try again in a while")]
+    Busy,
     /// A caller asked for more than a bound allows.
     #[error("{what} is {asked}, at most {max} allowed")]
     TooLarge {

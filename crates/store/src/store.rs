@@ -10,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
 
 use crate::{
     Batch, Cache, Change, Error, Key, Page, Result, Scan, Table, View,
@@ -21,6 +20,7 @@ use crate::{
         mem::Mem,
     },
     recent::Recent,
+    turns::Turns,
 };
 
 /// Keys that one visit to the engine may read before others get their turn.
@@ -41,6 +41,8 @@ pub struct Config {
     pub block_cache_bytes: u64,
     /// Visits to the engine at the same time, all callers together.
     pub reads_in_flight_max: usize,
+    /// Visits that may wait for that on behalf of callers; beyond it a read is refused.
+    pub reads_waiting_max: usize,
     /// Bytes of rows that the writer found lately and keeps, so that it need not ask the engine again.
     pub recent_bytes: u64,
     /// Bytes of the disk that must stay free; changes wait while less is. The engine needs some of it to go on.
@@ -53,6 +55,8 @@ impl Default for Config {
             near_cache_bytes: 128 << 20,
             block_cache_bytes: 128 << 20,
             reads_in_flight_max: 8,
+            // Less than admission lets begin, so that calls which the memory answers find room beside those that wait.
+            reads_waiting_max: 512,
             recent_bytes: 32 << 20,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
         }
@@ -70,8 +74,7 @@ struct Inner {
     near: Near,
     recent: Mutex<Recent>,
     tables: [Option<&'static Table>; 256],
-    reads: Arc<Semaphore>,
-    reads_max: usize,
+    reads: Arc<Turns>,
     reads_total: AtomicU64,
     applied_total: AtomicU64,
     observers: RwLock<Vec<Observer>>,
@@ -149,8 +152,7 @@ impl Store {
                 near: Near::new(config.near_cache_bytes),
                 recent: Mutex::new(Recent::new(config.recent_bytes)),
                 tables: by_id,
-                reads: Arc::new(Semaphore::new(config.reads_in_flight_max)),
-                reads_max: config.reads_in_flight_max,
+                reads: Turns::new(config.reads_in_flight_max, config.reads_waiting_max),
                 reads_total: AtomicU64::new(0),
                 applied_total: AtomicU64::new(0),
                 observers: RwLock::new(Vec::new()),
@@ -199,7 +201,7 @@ impl Store {
             if slice.is_empty() {
                 break;
             }
-            found.extend(self.visit(move |store| store.read_through(&slice)).await?);
+            found.extend(self.visit(slice.len(), move |store| store.read_through(&slice)).await?);
         }
         for (place, slot) in places {
             answers[place].clone_from(&found[slot]);
@@ -231,7 +233,7 @@ impl Store {
 
     /// One partition in order.
     pub async fn scan(&self, scan: Scan) -> Result<Page> {
-        self.visit(move |store| {
+        self.visit(1, move |store| {
             store.inner.reads_total.fetch_add(1, Relaxed);
             store.inner.engine.scan(&scan)
         })
@@ -247,7 +249,7 @@ impl Store {
             if slice.is_empty() {
                 return Ok(pages);
             }
-            let read = self.visit(move |store| {
+            let read = self.visit(slice.len(), move |store| {
                 store.inner.reads_total.fetch_add(slice.len() as u64, Relaxed);
                 slice.iter().map(|s| store.inner.engine.scan(s)).collect::<Result<Vec<_>>>()
             });
@@ -255,13 +257,17 @@ impl Store {
         }
     }
 
-    /// Runs a piece of engine work on a thread that may block, within the bound on visits.
-    async fn visit<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = Arc::clone(&self.inner.reads).acquire_owned().await.map_err(|_| Error::Closed)?;
+    /// Runs a piece of engine work that reads so many keys on a thread that may block, in its turn.
+    async fn visit<T: Send + 'static>(
+        &self,
+        keys: usize,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.inner.reads.turn(keys).await?;
         let store = self.clone();
         let visit = tokio::task::spawn_blocking(move || {
-            // The permit lives as long as the work, also when the caller has gone meanwhile.
-            let _permit = permit;
+            // The turn lasts as long as the work, also when the caller has gone meanwhile.
+            let _turn = turn;
             work(&store)
         });
         visit.await.unwrap_or_else(|e| Err(Error::Engine(format!("a read stopped: {e}"))))

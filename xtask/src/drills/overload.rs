@@ -1,0 +1,417 @@
+//! Too much work: F19 and F37 to F42.
+//!
+//! The plane of most of these runs over a store that takes 20 ms for each visit, eight visits at a time, so that what it
+//! can do is a matter of its own rules and not of a processor which the callers use as well.
+
+use std::{
+    process::{Child, Command},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use gp_drill::{
+    Row, data,
+    load::{self, Felt, Hosts, Load, Offer, evenness},
+    program::Program,
+    rig::{CONNECTIONS, is_close, p99s},
+    wire::Metrics,
+};
+
+use super::{Ctx, incident::note_twin};
+
+/// How long a visit to the store takes.
+const VISIT_US: u64 = 20_000;
+/// Calls at a time with which the most is measured.
+const SATURATING: usize = 64;
+/// Names of the small callers.
+const CALLERS: [&str; 9] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
+/// Keys of a large call beside them.
+const BULK_KEYS: usize = 2_000;
+
+async fn slow_plane(ctx: &Ctx, more: &[&str]) -> Result<Program> {
+    let callers = format!("{},batch-job,appview", CALLERS.join(","));
+    let mut args = vec!["--delay-us".to_owned(), VISIT_US.to_string(), "--caller".into(), callers];
+    args.extend(more.iter().map(|it| (*it).to_owned()));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Program::start(&ctx.rig.scripted(&ctx.rig.data(), &args)).await
+}
+
+fn measure_time(ctx: &Ctx) -> Duration {
+    Duration::from_secs(if ctx.short { 1 } else { 4 })
+}
+
+/// One key is half of all traffic.
+pub(super) async fn f19(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new("F19", "", "small p99 <= 1.2x (one process: there is no node to be out of balance)");
+    let plane = Program::start(&ctx.rig.serve(&ctx.rig.data(), &["--near-cache-mib", "256"])).await?;
+    ctx.rig.warm(&plane).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let (_, w0) = ctx.rig.measure(&hosts, measure_time(ctx)).await;
+    let uris = &ctx.rig.posts.uris;
+    let request = |n: usize| {
+        let keys = 1 + n % 24;
+        let hot = (0..keys).map(|at| if at % 2 == 0 { &uris[0] } else { &uris[(n * 31 + at * 7) % uris.len()] });
+        (data::asking(hot.map(String::as_str)), keys as u32)
+    };
+    let requests = Arc::new((0..2_400).map(request).collect::<Vec<_>>());
+    let (mut quiet, mut hot) = (Felt::default(), Felt::default());
+    for _ in 0..2 {
+        let load = Load::begin(&hosts, ctx.rig.w0(w0));
+        quiet.add(&load.during(ctx.quiet() / 2).await);
+        drop(load.end().await);
+        let load = Load::begin(&hosts, Offer::posts("appview", &requests, w0));
+        hot.add(&load.during(ctx.quiet() / 2).await);
+        drop(load.end().await);
+    }
+    row.measure(format!("W0 {w0:.0} calls/s; {}; {} of {} answered", p99s(&quiet, &hot), hot.answered(), hot.calls()));
+    row.check(hot.failed() == 0 && hot.answered() > 0, hot.failures());
+    ctx.check_time(&mut row, is_close(&quiet, &hot, 1.2), "small p99");
+    Ok(row)
+}
+
+/// Nine small callers and one that offers three times what the plane can do.
+pub(super) async fn f37(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new(
+        "F37",
+        "",
+        "small p99 <= 1.5x, small errors 0, the large caller gets >= 90 % of what is left, evenness of small callers >= 0.95",
+    );
+    let plane = slow_plane(ctx, &[]).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let most_small = load::saturate(&hosts, &ctx.rig.w0(1.0), SATURATING, measure_time(ctx)).await;
+    let requests = ctx.rig.posts.large(10, BULK_KEYS);
+    let bulk = |per_second| Offer { looks: false, ..Offer::posts("batch-job", &requests, per_second) };
+    let of_bulk = Hosts::new(&[plane.listen], 16);
+    let most_bulk = load::saturate(&of_bulk, &bulk(1.0), SATURATING, measure_time(ctx)).await;
+    // All small callers together ask for three tenths of what the plane can do.
+    let each = most_small.answered_per_second() * 0.3 / CALLERS.len() as f64;
+    let small: Vec<Load> = CALLERS
+        .iter()
+        .map(|caller| Load::begin(&hosts, Offer::posts(caller, &ctx.rig.small, each)))
+        .collect();
+    let during = async |time: Duration| {
+        small.iter().for_each(|it| drop(it.take()));
+        tokio::time::sleep(time).await;
+        small.iter().map(Load::take).collect::<Vec<Felt>>()
+    };
+    let together = |all: &[Felt]| {
+        let mut sum = Felt::default();
+        all.iter().for_each(|it| sum.add(it));
+        sum
+    };
+    drop(during(Duration::from_secs(1)).await);
+    let quiet = together(&during(ctx.quiet()).await);
+    let large = Load::begin(&of_bulk, bulk(most_bulk.answered_per_second() * 3.0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(large.take());
+    let each_now = during(ctx.fault()).await;
+    let large_now = large.take();
+    let now = together(&each_now);
+    drop(large.end().await);
+    for load in small {
+        drop(load.end().await);
+    }
+    let shares: Vec<f64> = each_now.iter().map(|it| it.answered() as f64).collect();
+    let left = most_bulk.keys_per_second() * 0.7;
+    row.measure(format!(
+        "C* {:.0} small calls/s or {:.0} keys/s in calls of {BULK_KEYS}; {}; small {} of {} answered ({}); large {:.0} keys/s, \
+         {:.0} % of what is left ({}); evenness {:.3}",
+        most_small.answered_per_second(),
+        most_bulk.keys_per_second(),
+        p99s(&quiet, &now),
+        now.answered(),
+        now.calls(),
+        now.failures(),
+        large_now.keys_per_second(),
+        large_now.keys_per_second() / left * 100.0,
+        large_now.failures(),
+        evenness(&shares)
+    ));
+    row.check(now.failed() == 0 && now.answered() > 0, format!("small calls failed: {}", now.failures()));
+    row.check(ctx.short || evenness(&shares) >= 0.95, "small callers are not served evenly");
+    ctx.check_time(&mut row, is_close(&quiet, &now, 1.5), "small p99");
+    ctx.check_time(&mut row, large_now.keys_per_second() >= left * 0.9, "the large caller gets too little");
+    note_twin(&mut row, twin_overloaded(ctx, 0.3, Some(5.0)).await.map(|(_, felt, sockets)| (felt, sockets)));
+    Ok(row)
+}
+
+/// The twin with a multiple of what it can do, and perhaps large calls: its best goodput in keys a second, what small
+/// callers felt, and its sockets towards memcached.
+async fn twin_overloaded(ctx: &Ctx, factor: f64, large: Option<f64>) -> Result<(f64, Felt, u64)> {
+    let memcached = ctx.rig.memcached().await?;
+    let twin = Program::start(&ctx.rig.twin(memcached.address)).await?;
+    let hosts = Hosts::new(&[twin.listen], CONNECTIONS);
+    let most = load::saturate(&hosts, &ctx.rig.w0(1.0), 2, Duration::from_secs(2)).await;
+    let rate = (most.answered_per_second() * factor).max(20.0);
+    let small = Load::begin(&hosts, Offer { deadline: Some(Duration::from_secs(5)), ..ctx.rig.w0(rate) });
+    let requests = ctx.rig.posts.large(10, BULK_KEYS);
+    let bulk = large.map(|per_second| {
+        let offer = Offer { looks: false, ..Offer::posts("batch-job", &requests, per_second) };
+        Load::begin(&Hosts::new(&[twin.listen], 4), offer)
+    });
+    let felt = small.during(Duration::from_secs(4)).await;
+    let sockets = gp_drill::program::sockets_to(memcached.address.port()).values().sum();
+    drop(twin);
+    drop(small.end().await);
+    if let Some(bulk) = bulk {
+        drop(bulk.end().await);
+    }
+    Ok((most.keys_per_second(), felt, sockets))
+}
+
+/// From half of what the plane can do to ten times as much, by callers that try again as the AppView does.
+pub(super) async fn f38(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new(
+        "F38",
+        "",
+        "goodput >= 95 % of C* at 2x and >= 90 % at 10x, attempts per request 1.00, a refusal costs <= 50 us, recovery <= 5 s",
+    );
+    let plane = slow_plane(ctx, &[]).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let cpu = || plane.vitals().cpu_seconds;
+    let cpu_before = cpu();
+    let most = load::saturate(&hosts, &ctx.rig.w0(1.0), SATURATING, measure_time(ctx)).await;
+    let cpu_of_answer = (cpu() - cpu_before) / most.answered().max(1) as f64;
+    let best = most.keys_per_second();
+    let half = Load::begin(&hosts, ctx.rig.w0(most.answered_per_second() * 0.5));
+    let quiet = half.during(ctx.quiet()).await;
+    drop(half.end().await);
+    row.measure(format!("C* {best:.0} keys/s in {:.0} calls/s", most.answered_per_second()));
+    let factors: &[f64] = if ctx.short { &[2.0] } else { &[1.0, 2.0, 5.0, 10.0] };
+    for factor in factors {
+        let load = Load::begin(&hosts, ctx.rig.w0(most.answered_per_second() * factor));
+        tokio::time::sleep(Duration::from_secs(if ctx.short { 1 } else { 3 })).await;
+        drop(load.take());
+        let cpu_before = cpu();
+        let felt = load.during(ctx.fault() / 2).await;
+        let spent = cpu() - cpu_before - cpu_of_answer * felt.answered() as f64;
+        let refused = felt.codes.get(&8).copied().unwrap_or(0);
+        let (goodput, attempts) = (felt.keys_per_second() / best, felt.tries as f64 / felt.calls().max(1) as f64);
+        let cost_us = spent.max(0.0) / refused.max(1) as f64 * 1e6;
+        row.measure(format!(
+            "{factor}x: goodput {:.0} %, p99 {:.0} ms, refused {refused} at {cost_us:.0} us, other failures {}, attempts {attempts:.2}",
+            goodput * 100.0,
+            felt.p99_ms(),
+            felt.failed() - refused,
+        ));
+        let bar = if *factor >= 10.0 { 0.90 } else { 0.95 };
+        ctx.check_time(&mut row, goodput >= bar || *factor < 2.0, format!("goodput at {factor}x"));
+        row.check(felt.tries == felt.calls(), format!("attempts at {factor}x"));
+        row.check(felt.failed() == refused, format!("failures at {factor}x that are no refusals: {}", felt.failures()));
+        ctx.check_time(&mut row, cost_us <= 50.0 || refused < 1_000, format!("cost of a refusal at {factor}x"));
+        let stopping = Instant::now();
+        let rest = load.end();
+        if factor == &factors[factors.len() - 1] {
+            // The last of them is over; those that come now must be served as before.
+            let half = Load::begin(&hosts, ctx.rig.w0(most.answered_per_second() * 0.5));
+            let mut recovered = None;
+            while recovered.is_none() && stopping.elapsed() < Duration::from_secs(20) {
+                let felt = half.during(Duration::from_millis(500)).await;
+                if felt.success() >= 0.95 && is_close(&quiet, &felt, 1.25) {
+                    recovered = Some(stopping.elapsed());
+                }
+            }
+            drop(half.end().await);
+            row.measure(recovered.map_or("not recovered".into(), |it| format!("recovered after {:.1} s", it.as_secs_f64())));
+            ctx.check_time(&mut row, recovered.is_some_and(|it| it <= Duration::from_secs(5)), "recovery");
+        }
+        drop(rest.await);
+    }
+    match twin_overloaded(ctx, 10.0, None).await {
+        Ok((best, felt, sockets)) => {
+            let goodput = felt.keys_per_second() / best.max(1.0);
+            let how = format!(
+                "goodput {:.0} % of its best at 10x, {:.1} % of calls fail ({}), {sockets} sockets towards memcached",
+                goodput * 100.0,
+                (1.0 - felt.success()) * 100.0,
+                felt.failures()
+            );
+            row.twin(goodput < 0.9, how)
+        }
+        Err(e) => row.check(false, format!("the twin could not be run: {e:#}")),
+    };
+    Ok(row)
+}
+
+/// Twice what the plane can do, by callers that wait for an answer and by one that can wait.
+pub(super) async fn f39(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new("F39", "", "everything that is shed is background's, as long as there is any");
+    let plane = slow_plane(ctx, &["--caller-background", "batch-job"]).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let most = load::saturate(&hosts, &ctx.rig.w0(1.0), SATURATING, measure_time(ctx)).await;
+    let rate = most.answered_per_second();
+    let interactive = Load::begin(&hosts, ctx.rig.w0(rate * 0.8));
+    let offer = Offer::posts("batch-job", &ctx.rig.small, rate * 1.2);
+    let background = Load::begin(&Hosts::new(&[plane.listen], CONNECTIONS), offer);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop((interactive.take(), background.take()));
+    tokio::time::sleep(ctx.fault()).await;
+    let (first, second) = (interactive.take(), background.take());
+    drop((interactive.end().await, background.end().await));
+    row.measure(format!(
+        "interactive {} of {} answered ({}), p99 {:.0} ms; background {} of {} answered ({})",
+        first.answered(),
+        first.calls(),
+        first.failures(),
+        first.p99_ms(),
+        second.answered(),
+        second.calls(),
+        second.failures()
+    ));
+    row.check(first.failed() == 0 && first.answered() > 0, "interactive calls were shed");
+    row.check(ctx.short || second.failed() > 0, "nothing was shed: this shows nothing");
+    ctx.check_time(&mut row, second.answered() > 0, "background got nothing of what is left");
+    Ok(row)
+}
+
+/// The process stands still for five seconds, and calls whose caller has given up wait for it.
+pub(super) async fn f40(ctx: &Ctx) -> Result<Row> {
+    const DEADLINE: Duration = Duration::from_millis(500);
+    let mut row = Row::new("F40", "", "0 store reads for expired requests, goodput 95 % within 2 s");
+    let plane = Program::start(&ctx.rig.scripted(&ctx.rig.data(), &["--delay-us", "2000"])).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let rate = 300.0;
+    let load = Load::begin(&hosts, Offer { deadline: Some(DEADLINE), ..ctx.rig.w0(rate) });
+    drop(load.during(Duration::from_secs(1)).await);
+    let quiet = load.during(ctx.quiet() / 2).await;
+    let before = Metrics::of(plane.admin).await?;
+    let keys_before = before.sum("groundplane_store_keys_read_total");
+    drop(load.take());
+    plane.freeze();
+    tokio::time::sleep(Duration::from_secs(if ctx.short { 2 } else { 5 })).await;
+    plane.thaw();
+    let thawed = Instant::now();
+    let mut recovered = None;
+    let mut all = Felt::default();
+    while thawed.elapsed() < Duration::from_secs(4) {
+        let felt = load.during(Duration::from_millis(250)).await;
+        if felt.success() >= 0.95 && recovered.is_none() {
+            recovered = Some(thawed.elapsed());
+        }
+        all.add(&felt);
+    }
+    let frozen = load.end().await;
+    all.add(&frozen);
+    let after = Metrics::of(plane.admin).await?;
+    let read = after.sum("groundplane_store_keys_read_total") - keys_before;
+    let begun = after.sum("groundplane_rpc_cancelled_total{") - before.sum("groundplane_rpc_cancelled_total{");
+    let ran = after.with("groundplane_rpc_cancelled_total", "stage=\"run\"")
+        - before.with("groundplane_rpc_cancelled_total", "stage=\"run\"");
+    row.measure(format!(
+        "{} calls given up, {begun:.0} of them had come in when the process went on, {ran:.0} of these were being read for; {read:.0} \
+         keys read, {} keys answered; goodput back after {}",
+        all.failed(),
+        all.keys,
+        recovered.map_or("-".into(), |it| format!("{:.2} s", it.as_secs_f64()))
+    ));
+    row.check(quiet.failed() == 0, "calls fail while it is quiet");
+    row.check(ran <= 16.0, "work was begun for calls whose caller had gone");
+    ctx.check_time(&mut row, recovered.is_some_and(|it| it <= Duration::from_secs(2)), "goodput");
+    let twin = async {
+        let memcached = ctx.rig.memcached().await?;
+        let twin = Program::start(&ctx.rig.twin(memcached.address)).await?;
+        let load = Load::begin(&Hosts::new(&[twin.listen], CONNECTIONS), Offer { deadline: Some(DEADLINE), ..ctx.rig.w0(rate) });
+        drop(load.during(Duration::from_secs(1)).await);
+        twin.freeze();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        twin.thaw();
+        let felt = load.during(Duration::from_secs(2)).await;
+        drop(load.end().await);
+        anyhow::Ok((felt, gp_drill::program::sockets_to(memcached.address.port()).values().sum()))
+    };
+    note_twin(&mut row, twin.await);
+    Ok(row)
+}
+
+/// A store that is fast and slow by turns, callers that give up, and pauses.
+pub(super) async fn f41(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new(
+        "F41",
+        "",
+        "the limit stays within its bounds, never below half of the best fixed one; cancels and refusals do not move it",
+    );
+    let mut plane = Program::start(&ctx.rig.scripted(&ctx.rig.data(), &["--delay-us", "1000"])).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let limit = async |plane: &Program| {
+        anyhow::Ok(Metrics::of(plane.admin).await?.sum("groundplane_admission_limit{"))
+    };
+    let first = limit(&plane).await?;
+    let mut seen = vec![first];
+    // Callers that wait 50 ms: slow reads are given up.
+    let load = Load::begin(&hosts, Offer { deadline: Some(Duration::from_millis(50)), ..ctx.rig.w0(200.0) });
+    for turn in 0..if ctx.short { 2 } else { 8 } {
+        plane.tell(if turn % 2 == 0 { "delay_us 100000" } else { "delay_us 1000" });
+        tokio::time::sleep(Duration::from_millis(if ctx.short { 500 } else { 1_500 })).await;
+        seen.push(limit(&plane).await?);
+    }
+    plane.tell("delay_us 1000");
+    let felt = load.end().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let load = Load::begin(&hosts, ctx.rig.w0(200.0));
+    let after = load.during(ctx.quiet() / 2).await;
+    drop(load.end().await);
+    seen.push(limit(&plane).await?);
+    let metrics = Metrics::of(plane.admin).await?;
+    let (least, most) = seen.iter().fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(*it), most.max(*it)));
+    row.measure(format!(
+        "limit {least:.0} to {most:.0} units over {} looks, it is fixed; {} of {} calls given up; afterwards {} of {} answered, {:.0} \
+         units in flight",
+        seen.len(),
+        felt.failed(),
+        felt.calls(),
+        after.answered(),
+        after.calls(),
+        metrics.sum("groundplane_admission_inflight{")
+    ));
+    row.check(least >= first * 0.5 && first > 0.0, "the limit fell");
+    row.check(after.failed() == 0, format!("calls fail afterwards: {}", after.failures()));
+    Ok(row)
+}
+
+/// Processes that burn every processor.
+struct Burners(Vec<Child>);
+
+impl Burners {
+    fn start() -> Result<Self> {
+        let processors = std::thread::available_parallelism()?.get();
+        let burn = || Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn();
+        Ok(Self((0..processors).map(|_| burn()).collect::<std::io::Result<_>>()?))
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Somebody else burns all processors.
+pub(super) async fn f42(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new("F42", "", "goodput >= 45 % of C*, nothing waits past its deadline");
+    let plane = Program::start(&ctx.rig.serve(&ctx.rig.data(), &["--near-cache-mib", "256"])).await?;
+    ctx.rig.warm(&plane).await?;
+    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
+    let offer = ctx.rig.w0(1.0);
+    let most = load::saturate(&hosts, &offer, 32, measure_time(ctx)).await;
+    let burners = Burners::start()?;
+    let now = load::saturate(&hosts, &offer, 32, ctx.quiet()).await;
+    drop(burners);
+    let metrics = Metrics::of(plane.admin).await?;
+    let ratio = now.keys_per_second() / most.keys_per_second();
+    row.measure(format!(
+        "goodput {:.0} % of {:.0} keys/s, p99 {:.1} ms to {:.1} ms, {} failed, {:.0} waiting at the end",
+        ratio * 100.0,
+        most.keys_per_second(),
+        most.p99_ms(),
+        now.p99_ms(),
+        now.failed(),
+        metrics.sum("groundplane_admission_queue_depth{")
+    ));
+    row.check(now.failed() == 0, now.failures());
+    ctx.check_time(&mut row, ratio >= 0.45, "goodput");
+    Ok(row)
+}
