@@ -111,6 +111,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         auth_token: Vec::new(),
         require_auth: false,
         caller: vec!["appview".into(), "cli".into()],
+        caller_background: Vec::new(),
         keys_max: 100_000,
         near_cache_mib: NEAR_CACHE_MIB,
         timeline_window_mib: TIMELINE_WINDOW_MIB,

@@ -4,11 +4,18 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use gp_drill::{april, confine, others, scripted::Scripted, twin::Twin};
+use gp_drill::{
+    april, confine, others,
+    rig::{Rig, Scale},
+    scripted::Scripted,
+    twin::Twin,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
+/// Posts that are served.
+const POSTS: usize = 20_000;
 /// A drill could not be run here.
 const EXIT_NOT_PERMITTED: u8 = 3;
 
@@ -73,6 +80,19 @@ pub(crate) struct ScriptedSettings {
     delay_us: u64,
     #[arg(long, value_delimiter = ',', default_value = "appview")]
     caller: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    caller_background: Vec<String>,
+}
+
+/// Settings of the bare server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BareSettings {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    admin_listen: SocketAddr,
+    #[arg(long)]
+    data_dir: PathBuf,
 }
 
 /// Runs a drill. The exit code is 0 if every check passed, 1 if one failed, 3 if this machine does not permit it.
@@ -106,11 +126,17 @@ fn drill(settings: &Settings) -> Result<bool> {
                 say(&format!("report: {}", settings.report.display()));
                 found.rows
             }
-            Name::HotKey => others::hot_key(&bin, phase, say).await?,
-            Name::ColdCache => others::cold_cache(&bin, phase, say).await?,
-            Name::SlowStore => others::slow_store(&bin, phase, say).await?,
-            Name::Overload => others::overload(&bin, phase, say).await?,
-            Name::NoisyCaller => others::noisy_caller(&bin, phase, say).await?,
+            name => {
+                let rig = Rig::new(&bin, POSTS, 0, say).await?;
+                let scale = Scale::of(phase);
+                vec![match name {
+                    Name::HotKey => others::hot_key(&rig, &scale).await?,
+                    Name::ColdCache => others::cold_cache(&rig, &scale).await?,
+                    Name::SlowStore => others::slow_store(&rig, &scale).await?,
+                    Name::Overload => others::overload(&rig, &scale).await?,
+                    Name::April2026 | Name::NoisyCaller => others::noisy_caller(&rig, &scale).await?,
+                }]
+            }
         };
         rows.iter().for_each(|row| say(&row.lines()));
         let (passed, failed, skipped) = gp_drill::verdict::tally(&rows);
@@ -126,6 +152,12 @@ pub(crate) fn twin(settings: TwinSettings) -> Result<()> {
     runtime.block_on(gp_drill::twin::serve(Twin { listen, admin, memcached, idle_max, store_ms }))
 }
 
+/// Serves as the bare server until it is killed.
+pub(crate) fn bare(settings: BareSettings) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(gp_drill::bare::serve(settings.listen, settings.admin_listen, settings.data_dir))
+}
+
 /// Serves as the scripted plane.
 pub(crate) fn scripted(settings: ScriptedSettings) -> Result<()> {
     let log = telemetry::start("warn");
@@ -138,6 +170,7 @@ pub(crate) fn scripted(settings: ScriptedSettings) -> Result<()> {
         near_cache_bytes: settings.near_cache_mib << 20,
         delay_us: settings.delay_us,
         callers: settings.caller,
+        background: settings.caller_background,
     };
     runtime.block_on(async {
         crate::serve::stop_on_signals(&stop, false)?;

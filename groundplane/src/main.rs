@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         },
         Command::Drill(settings) => return drill::run(&settings),
         Command::DrillTwin(settings) => drill::twin(settings),
+        Command::DrillBare(settings) => drill::bare(settings),
         Command::DrillPlane(settings) => drill::scripted(settings),
         Command::Catalog => {
             telemetry::say(&gp_serve::catalog::markdown());

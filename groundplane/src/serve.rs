@@ -123,6 +123,7 @@ impl Plane {
         };
         let config = gp_serve::Config {
             callers: settings.caller.clone(),
+            background: settings.caller_background.clone(),
             auth_tokens: settings.auth_token.clone(),
             require_auth: settings.require_auth,
             admin_token: settings.admin_token.clone(),

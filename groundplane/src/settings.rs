@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// The naive server beside which drills are run.
     #[command(hide = true)]
     DrillTwin(crate::drill::TwinSettings),
+    /// The server with nothing around a call, to compare with.
+    #[command(hide = true)]
+    DrillBare(crate::drill::BareSettings),
     /// The server over a store that does as it is told.
     #[command(hide = true)]
     DrillPlane(crate::drill::ScriptedSettings),
@@ -114,6 +117,10 @@ pub(crate) struct Settings {
     /// Names of callers that metrics tell apart (header x-atlantis-caller); others are "other".
     #[arg(long, env = "GROUNDPLANE_CALLERS", value_delimiter = ',', default_value = "appview,bsync")]
     pub(crate) caller: Vec<String>,
+    /// Those of them, or other or unknown, that can wait: they are served after all others, and what must be refused is
+    /// theirs first.
+    #[arg(long, env = "GROUNDPLANE_CALLERS_BACKGROUND", value_delimiter = ',')]
+    pub(crate) caller_background: Vec<String>,
     /// Keys of one request; a larger one is refused before anything is read.
     #[arg(long, env = "GROUNDPLANE_KEYS_MAX", default_value_t = 100_000)]
     pub(crate) keys_max: u32,
@@ -193,7 +200,7 @@ impl Settings {
     /// Takes empty settings as not given, and refuses what cannot work.
     pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
         for list in
-            [&mut self.relay_url, &mut self.labeler_url, &mut self.auth_token, &mut self.caller, &mut self.roles]
+            [&mut self.relay_url, &mut self.labeler_url, &mut self.auth_token, &mut self.caller, &mut self.caller_background, &mut self.roles]
         {
             list.retain_mut(|entry| {
                 *entry = entry.trim().to_owned();
@@ -233,6 +240,10 @@ impl Settings {
         }
         if self.bsync_url.is_some() && self.bsync_api_key.is_none() {
             return wrong("--bsync-url needs --bsync-api-key".into());
+        }
+        let is_known = |name: &String| name == "other" || name == "unknown" || self.caller.contains(name);
+        if let Some(name) = self.caller_background.iter().find(|name| !is_known(name)) {
+            return wrong(format!("--caller-background: {name:?} is not among --caller: add it there"));
         }
         if self.store != "embedded" {
             return wrong(format!("--store: {:?} is not offered by this version: use embedded", self.store));

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bench, crash, dashboards, drill, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport, validation,
+    bench, crash, dashboards, drill, drills, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport, validation,
 };
 
 /// Results of the parts that have run.
@@ -35,6 +35,7 @@ const PARTS: &[Part] = &[
     ("pages", bench::pages::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),
+    ("drills", drills::short),
     ("page", || page::run(&page::Args::default())),
     ("crash", crash::short),
     ("parity", parity::short),

@@ -64,20 +64,21 @@ fn giant_uri(n: usize) -> String {
     format!("at://{}/app.bsky.feed.post/3m{}", did(0), letters(n as u64, 11))
 }
 
-/// A post of about 600 bytes, or of as many as asked.
+/// A post with a text and as many bytes in a property that no lexicon knows, which is allowed: texts are short.
 fn record(n: usize, bytes: usize) -> serde_json::Value {
     const SENTENCE: &str = "The store answers what it has been told, in the order in which it was asked. ";
-    let text: String = format!("{n}: ").chars().chain(SENTENCE.chars().cycle()).take(bytes).collect();
+    let beside: String = SENTENCE.chars().cycle().take(bytes).collect();
     serde_json::json!({
         "$type": "app.bsky.feed.post",
-        "text": text,
+        "text": format!("{n}: {SENTENCE}"),
         "langs": ["en"],
+        "drill": beside,
         "createdAt": gp_atproto::datetime::format_ms(BEGIN_US + n as i64 * 1_000_000),
     })
 }
 
-/// Bytes of the text of an ordinary post of a drill, and of a giant one.
-const TEXT_BYTES: usize = 480;
+/// Bytes that make an ordinary post of a drill about 600 bytes long, and a giant one 64 KiB.
+const TEXT_BYTES: usize = 380;
 const GIANT_BYTES: usize = 63 << 10;
 
 /// Writes a folder with `posts` posts and `giants` large ones.
@@ -100,7 +101,7 @@ pub async fn fill(dir: &Path, posts: usize, giants: usize) -> Result<Posts> {
         if part.is_empty() {
             break;
         }
-        let applied = writer.run(move |view| -> gp_index::Result<u32> {
+        let applied = writer.run(move |view| -> gp_index::Result<Option<String>> {
             let mut applied = Applied::default();
             for (uri, n, bytes) in &part {
                 let Some((did, collection, rkey)) = gp_index::placed::split_uri(uri) else { continue };
@@ -109,10 +110,10 @@ pub async fn fill(dir: &Path, posts: usize, giants: usize) -> Result<Posts> {
                 let op = Op { action: Action::Create, collection, rkey, cid: Some(cid), record: Some(&block) };
                 apply_op(view, did, "3l22222222222", &op, BEGIN_US + *n as i64, &mut applied)?;
             }
-            Ok(applied.created)
+            Ok(applied.dropped.pop().map(|it| it.detail))
         });
-        let applied = applied.await.context("the posts cannot be written")?;
-        anyhow::ensure!(applied > 0, "no post was accepted");
+        let dropped = applied.await.context("the posts cannot be written")?;
+        anyhow::ensure!(dropped.is_none(), "a post was not accepted: {}", dropped.unwrap_or_default());
     }
     drop(writer);
     drop(store);

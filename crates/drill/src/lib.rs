@@ -9,12 +9,14 @@
 //! - [`data`], [`program`], [`memcached`]: what is served, by whom, and what the kernel says of it meanwhile.
 //! - [`rig`]: all of that together.
 //! - [`wire`], [`load`]: one connection, and the load that many of them make.
-//! - [`twin`], [`scripted`]: the naive server, and the real one over a store that can be told to be slow or to fail.
+//! - [`twin`], [`scripted`]: the naive server, and the real one over a store that can be told to be slow. [`bare`]: what
+//!   to compare with.
 //! - [`april`], [`others`]: the drills that an operator runs. [`report`] writes what they found.
 //!
 //! Nothing that serves imports from here.
 
 pub mod april;
+pub mod bare;
 pub mod confine;
 pub mod data;
 pub mod load;

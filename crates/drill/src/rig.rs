@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    Say,
+    Row, Say,
     data::{self, Posts, Requests},
     load::{self, Felt, Hosts, Offer},
     memcached::Memcached,
@@ -34,6 +34,44 @@ pub const LARGE_KEYS: usize = 20_000;
 const TWIN_STORE_MS: u64 = 1;
 /// Idle connections that the twin keeps: of the 500 ports of a drill, the part that 1,000 were of 28,232.
 const TWIN_IDLE: usize = 18;
+
+/// How long things last.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// How long callers are watched while nothing is wrong.
+    pub quiet: Duration,
+    /// How long something is wrong.
+    pub fault: Duration,
+    /// No verdict on times: seconds on a machine with other work say nothing about them.
+    pub short: bool,
+}
+
+impl Scale {
+    /// For a verdict.
+    pub fn full() -> Self {
+        Self::of(Duration::from_secs(15))
+    }
+
+    /// For tests: what can be counted, within a minute.
+    pub fn short() -> Self {
+        Self { quiet: Duration::from_secs(1), fault: Duration::from_secs(2), short: true }
+    }
+
+    /// For a verdict, with faults that last so long.
+    pub fn of(fault: Duration) -> Self {
+        Self { quiet: fault / 2, fault, short: false }
+    }
+
+    /// How long the most that a plane can do is measured.
+    pub fn measure(&self) -> Duration {
+        Duration::from_secs(if self.short { 1 } else { 4 })
+    }
+
+    /// Holds a time against a row.
+    pub fn check_time(&self, row: &mut Row, holds: bool, what: impl Into<String>) {
+        row.check(self.short || holds, what);
+    }
+}
 
 /// A folder of posts, and the program.
 #[derive(Debug)]

@@ -45,6 +45,8 @@ pub struct Scripted {
     pub delay_us: u64,
     /// Callers that are told apart.
     pub callers: Vec<String>,
+    /// Those of them that can wait.
+    pub background: Vec<String>,
 }
 
 /// What is said of the engine, from now on.
@@ -150,7 +152,7 @@ pub async fn serve(scripted: Scripted, logs: Arc<LogCounts>, stop: CancellationT
         script.listen();
         told.cancel();
     })?;
-    let config = gp_serve::Config { callers: scripted.callers, logs, ..Default::default() };
+    let config = gp_serve::Config { callers: scripted.callers, background: scripted.background, logs, ..Default::default() };
     Server::new(cx(store)?, Arc::new(NoOperator), config)?.serve(listener, Some(admin), stop).await;
     Ok(())
 }

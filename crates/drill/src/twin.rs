@@ -78,13 +78,15 @@ pub async fn serve(twin: Twin) -> Result<()> {
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+/// What speaks HTTP.
+pub(crate) fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(100_000).initial_stream_window_size(4 << 20);
     builder
 }
 
-async fn say_ready(listener: TcpListener) {
+/// Answers every request with 200.
+pub(crate) async fn say_ready(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             let mut asked = [0; 1024];
@@ -100,7 +102,8 @@ struct Shared {
     idle: Mutex<Vec<BufReader<TcpStream>>>,
 }
 
-type Body = BoxBody<Bytes, Infallible>;
+/// The body of an answer.
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let asked = match request.into_body().collect().await {
@@ -187,7 +190,8 @@ impl Shared {
     }
 }
 
-fn ended(status: &'static str, message: Option<Bytes>) -> Response<Body> {
+/// An answer with a status and perhaps a framed message.
+pub(crate) fn ended(status: &'static str, message: Option<Bytes>) -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static(status));
     let body: Body = match message {

@@ -4,7 +4,7 @@
 //! Otherwise it waits in the queue of its caller, and callers take turns: the next turn is the one's who has had the
 //! least since it began to wait. One caller holds at most half of the room while others wait. Within a caller,
 //! slices of long lists have a queue of their own that gets a quarter of the turns, so that small calls pass them and
-//! they still make progress. Whose turn it is waits for room and nobody overtakes it, so that a heavy piece of work is
+//! they still make progress. Callers of the background come after all others, and have half of the room at most. Whose turn it is waits for room and nobody overtakes it, so that a heavy piece of work is
 //! not starved by light ones.
 //!
 //! The queue is bounded by time (the caller of `admit` says until when it waits) and by number. A call that stops
@@ -96,6 +96,8 @@ struct Share {
     had: u64,
     lanes: [Waiting; 2],
     lane_now: u64,
+    /// Comes after all that cannot wait.
+    background: bool,
 }
 
 #[derive(Default)]
@@ -110,9 +112,10 @@ struct Waiter {
 }
 
 impl Admission {
-    /// `units_max` units in flight and `waiting_max` waiting pieces of work at most, for as many callers.
-    pub(crate) fn new(units_max: u32, waiting_max: usize, callers: usize) -> Self {
-        let shares = std::iter::repeat_with(Share::default).take(callers).collect();
+    /// `units_max` units in flight and `waiting_max` waiting pieces of work at most, for as many callers, each of which is
+    /// of the background or not.
+    pub(crate) fn new(units_max: u32, waiting_max: usize, background: &[bool]) -> Self {
+        let shares = background.iter().map(|background| Share { background: *background, ..Share::default() }).collect();
         let state = State { in_flight: 0, waiting: 0, now: 0, arrivals: 0, shares };
         Self {
             inner: Arc::new(Inner {
@@ -152,7 +155,10 @@ impl Admission {
     fn enter(&self, caller: usize, lane: Lane, units: u32) -> Result<Entered, Refused> {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
-        if state.waiting == 0 && state.in_flight + units <= inner.units_max {
+        if state.waiting == 0
+            && state.in_flight + units <= inner.units_max
+            && !state.shares[caller].is_full(units, inner.units_max)
+        {
             state.take(caller, units);
             return Ok(Entered::Admitted(Permit { admission: self.clone(), caller, units }));
         }
@@ -208,14 +214,21 @@ impl State {
     /// Lets those begin for whom there is room, in the order of their turns.
     fn give_turns(&mut self, units_max: u32) {
         while self.waiting > 0 {
-            let callers_waiting = self.shares.iter().filter(|share| share.waiting > 0).count();
+            let count = |background| {
+                self.shares.iter().filter(|share| share.waiting > 0 && share.background == background).count()
+            };
+            let (first, last) = (count(false), count(true));
             let next = self
                 .shares
                 .iter()
                 .enumerate()
                 .filter_map(|(caller, share)| Some((caller, share, share.next()?)))
-                .filter(|(_, share, (_, units))| callers_waiting == 1 || share.in_flight + units <= units_max / 2)
-                .min_by_key(|(_, share, _)| share.had)
+                .filter(|(_, share, (_, units))| {
+                    // Those who cannot wait share among themselves, whoever else waits.
+                    let alone = if share.background { first + last } else { first } == 1;
+                    (alone || share.in_flight + units <= units_max / 2) && !share.is_full(*units, units_max)
+                })
+                .min_by_key(|(_, share, _)| (share.background, share.had))
                 .map(|(caller, _, next)| (caller, next));
             let Some((caller, (lane, units))) = next else { return };
             if self.in_flight + units > units_max {
@@ -223,7 +236,9 @@ impl State {
             }
             let share = &mut self.shares[caller];
             let Some(waiter) = share.give_turn(lane) else { return };
-            self.now = share.had;
+            if !share.background {
+                self.now = share.had;
+            }
             share.had += u64::from(units);
             self.waiting -= 1;
             self.take(caller, units);
@@ -235,6 +250,11 @@ impl State {
 }
 
 impl Share {
+    /// Whether it may not take more, although there is room: the rest is for those who cannot wait.
+    fn is_full(&self, units: u32, units_max: u32) -> bool {
+        self.background && self.in_flight + units > units_max / 2
+    }
+
     /// Whose turn it is within this caller, and what it weighs.
     fn next(&self) -> Option<(Lane, u32)> {
         let first =
@@ -344,7 +364,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_begins_while_there_is_room_and_waits_otherwise() {
-        let admission = Admission::new(100, 10, 2);
+        let admission = Admission::new(100, 10, &[false; 2]);
         let mut permits = Vec::new();
         for _ in 0..10 {
             permits
@@ -365,7 +385,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_piece_of_work_takes_a_tenth_at_most() {
-        let admission = Admission::new(100, 10, 2);
+        let admission = Admission::new(100, 10, &[false; 2]);
         let permit = admit(&admission, 0, Lane::Small, 1_000_000).await;
         assert_eq!(admission.figures().in_flight, 10);
         drop(permit);
@@ -375,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_holds_at_most_half_while_others_wait() {
-        let admission = Admission::new(100, 1000, 3);
+        let admission = Admission::new(100, 1000, &[false; 3]);
         let mut first = Vec::new();
         for _ in 0..10 {
             first.push(admit(&admission, 0, Lane::Small, 10).await);
@@ -398,8 +418,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn background_has_half_at_most_and_comes_after_all_others() {
+        let admission = Admission::new(100, 1000, &[false, true]);
+        let mut of_background = Vec::new();
+        for _ in 0..5 {
+            of_background.push(admit(&admission, 1, Lane::Small, 10).await);
+        }
+        let later = wait(&admission, 1, Lane::Small, 10).await;
+        assert_eq!(admission.figures(), Figures { in_flight: 50, limit: 100, waiting: 1 });
+        // All of the rest is for the one that cannot wait, and what becomes free as well.
+        let mut first = Vec::new();
+        for _ in 0..5 {
+            first.push(admit(&admission, 0, Lane::Small, 10).await);
+        }
+        let waits = wait(&admission, 0, Lane::Small, 10).await;
+        of_background.pop();
+        first.push(waits.await.unwrap());
+        assert!(!later.is_finished());
+        first.clear();
+        drop(later.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn alone_a_caller_may_use_all_of_it() {
-        let admission = Admission::new(100, 1000, 3);
+        let admission = Admission::new(100, 1000, &[false; 3]);
         let mut permits = Vec::new();
         for _ in 0..10 {
             permits.push(admit(&admission, 0, Lane::Bulk, 10).await);
@@ -413,7 +455,7 @@ mod tests {
     /// most, and the slices go on while small calls keep coming.
     #[tokio::test(start_paused = true)]
     async fn small_calls_pass_the_slices_of_a_long_list_and_do_not_starve_them() {
-        let admission = Admission::new(256, 1000, 2);
+        let admission = Admission::new(256, 1000, &[false; 2]);
         let held = admit(&admission, 0, Lane::Small, 10).await;
         let mut hold = vec![held];
         while admission.figures().in_flight + 25 <= 256 {
@@ -456,7 +498,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn callers_share_by_weight_and_not_by_number() {
-        let admission = Admission::new(100, 10_000, 3);
+        let admission = Admission::new(100, 10_000, &[false; 3]);
         let mut hold = Vec::new();
         for _ in 0..10 {
             hold.push(admit(&admission, 2, Lane::Small, 10).await);
@@ -496,7 +538,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded_and_says_whose_it_is() {
-        let admission = Admission::new(10, 4, 2);
+        let admission = Admission::new(10, 4, &[false; 2]);
         let mut permits = Vec::new();
         for _ in 0..10 {
             permits.push(admit(&admission, 0, Lane::Small, 1).await);
@@ -516,7 +558,7 @@ mod tests {
     /// Whatever comes, waits, gives up and goes, nothing is left behind.
     #[tokio::test(start_paused = true)]
     async fn nothing_leaks() {
-        let admission = Admission::new(50, 64, 4);
+        let admission = Admission::new(50, 64, &[false; 4]);
         let mut random = 7u64;
         let mut next = move || {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -7,6 +7,7 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
+use gp_store::on_behalf;
 use http::HeaderMap;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
@@ -166,7 +167,8 @@ async fn whole(
     let _permit = if rpc.class == Class::Control { None } else { Some(turn.admit(shared).await?) };
     flight.stages.end("wait");
     flight.stage = Stage::Run;
-    let message = within(deadline, rpc.run(asked, &shared.cx)).await??;
+    let run = on_behalf(shared.callers.behalf(flight.caller, false), rpc.run(asked, &shared.cx));
+    let message = within(deadline, run).await??;
     flight.stages.end("run");
     let held = shared.budget.hold(message.len())?;
     let bytes = message.len();
@@ -247,11 +249,12 @@ async fn answer_slice(
     turn: Turn<'_>,
     noted: bool,
 ) -> Result<(Bytes, Option<Times>), (Stage, Status)> {
-    let rpc = turn.rpc;
+    let (rpc, caller) = (turn.rpc, turn.caller);
     let begun = noted.then(|| (Instant::now(), asked.price().keys));
     let _permit = turn.admit(shared).await.map_err(|status| (Stage::Admission, status))?;
     let admitted = Instant::now();
-    let part = rpc.run(asked, &shared.cx).await.map_err(|e| (Stage::Run, Status::from(e)))?;
+    let run = on_behalf(shared.callers.behalf(caller, true), rpc.run(asked, &shared.cx));
+    let part = run.await.map_err(|e| (Stage::Run, Status::from(e)))?;
     let times = begun.map(|(asked, keys)| Times { asked, admitted, answered: Instant::now(), keys });
     Ok((part, times))
 }

@@ -1,5 +1,6 @@
 //! Who calls: the name a caller gives itself, and the token it may have to show.
 
+use gp_store::Behalf;
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 
 use crate::{Code, Status};
@@ -36,18 +37,32 @@ impl CallerId {
 pub struct Callers {
     /// `unknown`, `other`, and the configured names.
     names: Vec<String>,
+    /// For each of them: whether it comes after those that cannot wait.
+    background: Vec<bool>,
 }
 
 impl Callers {
     /// At most [`CALLERS_MAX`] names; more are `other`.
-    pub(crate) fn new(configured: &[String]) -> Self {
+    pub(crate) fn new(configured: &[String], background: &[String]) -> Self {
         let mut names = vec!["unknown".to_owned(), "other".to_owned()];
         for name in configured.iter().take(CALLERS_MAX) {
             if !names.contains(name) {
                 names.push(name.clone());
             }
         }
-        Self { names }
+        let background = names.iter().map(|name| background.contains(name)).collect();
+        Self { names, background }
+    }
+
+    /// For each caller, by its position: whether it comes after those that cannot wait.
+    pub(crate) fn background(&self) -> &[bool] {
+        &self.background
+    }
+
+    /// On whose behalf the reads of a call are.
+    pub(crate) fn behalf(&self, caller: CallerId, bulk: bool) -> Behalf {
+        // 0 is the plane itself.
+        Behalf { caller: caller.0 + 1, bulk, can_wait: self.background[caller.index()] }
     }
 
     /// All names, by their position.
@@ -123,15 +138,16 @@ mod tests {
 
     #[test]
     fn callers_are_a_closed_set() {
-        let callers = Callers::new(&["appview".into(), "feeds".into(), "appview".into()]);
+        let callers = Callers::new(&["appview".into(), "feeds".into(), "appview".into()], &["feeds".into()]);
         assert_eq!(callers.names(), ["unknown", "other", "appview", "feeds"]);
+        assert_eq!(callers.background(), [false, false, false, true]);
         let of = |headers| callers.names()[callers.of(&headers).index()].as_str();
         assert_eq!(of(HeaderMap::new()), "unknown");
         assert_eq!(of(headers("x-atlantis-caller", "feeds")), "feeds");
         assert_eq!(of(headers("x-atlantis-caller", "unknown")), "other");
         assert_eq!(of(headers("x-atlantis-caller", "")), "other");
         let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
-        assert_eq!(Callers::new(&many).names().len(), CALLERS_MAX + 2);
+        assert_eq!(Callers::new(&many, &[]).names().len(), CALLERS_MAX + 2);
     }
 
     #[test]

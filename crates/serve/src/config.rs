@@ -10,6 +10,8 @@ pub struct Config {
     /// Callers that metrics and fairness tell apart, by the name they send in `x-atlantis-caller`. At most
     /// [`CALLERS_MAX`](crate::CALLERS_MAX); any other name is `other`.
     pub callers: Vec<String>,
+    /// Those of them, or `other` or `unknown`, that come after all others: what is shed is theirs first.
+    pub background: Vec<String>,
     /// Tokens that callers may show. A wrong one is refused; with none here, tokens are not looked at.
     pub auth_tokens: Vec<String>,
     /// Refuses callers that show no token.
@@ -77,6 +79,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             callers: vec!["appview".into()],
+            background: Vec::new(),
             auth_tokens: Vec::new(),
             require_auth: false,
             admin_token: None,
@@ -139,6 +142,13 @@ impl Config {
                 "a name is empty, `unknown` or `other`, which mean something else: choose another one",
             );
         }
+        let is_known = |name: &String| name == "unknown" || name == "other" || self.callers.contains(name);
+        if !self.background.iter().all(is_known) {
+            return wrong(
+                "background",
+                "a name is not among the callers that are told apart: add it there, or name `other` or `unknown`",
+            );
+        }
         if self.require_auth && self.auth_tokens.is_empty() {
             return wrong("require_auth", "nobody could call: configure at least one token, or do not require one");
         }
@@ -190,6 +200,7 @@ mod tests {
         assert_eq!(wrong(|it| it.require_auth = true), "require_auth");
         assert_eq!(wrong(|it| it.callers = vec!["other".into()]), "callers");
         assert_eq!(wrong(|it| it.callers = (0..33).map(|n| n.to_string()).collect()), "callers");
+        assert_eq!(wrong(|it| it.background = vec!["nobody".into()]), "background");
         assert_eq!(wrong(|it| it.auth_tokens = vec![String::new()]), "auth_tokens");
         assert_eq!(wrong(|it| it.admin_token = Some(String::new())), "admin_token");
         assert_eq!(wrong(|it| it.slice_keys = 0), "slice_keys");

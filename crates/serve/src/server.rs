@@ -22,7 +22,7 @@ use crate::{
     budget::Budget,
     caller::{Callers, Tokens},
     history::{self, History},
-    metrics::{BEAT, Live, Pulse, Sockets, memory_limit_bytes},
+    metrics::{BEAT, Live, Process, Pulse, Sockets, memory_limit_bytes},
     top::{SLOT, Top},
     transport::{Connections, Port, grpc},
 };
@@ -36,6 +36,28 @@ const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 fn bytes_in_flight_max() -> u64 {
     memory_limit_bytes().map_or(MEMORY_BYTES_MAX, |limit| (limit / MEMORY_PART).min(MEMORY_BYTES_MAX))
+}
+
+/// Files that are left to the engine, to the network and to the admin port, whatever callers open.
+const FILES_OF_OURS: u64 = 128;
+
+/// Connections that callers may have: as configured, if the process may have as many files open. Beyond it, connections
+/// wait to be accepted, while everything else still finds a file.
+fn connections_max(configured: usize) -> usize {
+    let process = Process::read();
+    if process.max_fds == 0 {
+        return configured;
+    }
+    let left = process.max_fds.saturating_sub(process.open_fds + FILES_OF_OURS).max(FILES_OF_OURS / 8);
+    let connections = usize::try_from(left).map_or(configured, |left| left.min(configured));
+    if connections < configured {
+        tracing::warn!(
+            files = process.max_fds,
+            connections,
+            "fewer connections of callers than configured: raise the limit of open files"
+        );
+    }
+    connections
 }
 
 /// What all calls share.
@@ -118,10 +140,10 @@ impl Server {
     /// A setting that cannot be served with.
     pub fn with_rpcs(cx: Cx, operator: Arc<dyn Operator>, config: Config, rpcs: Rpcs) -> Result<Self, ConfigError> {
         config.check()?;
-        let callers = Callers::new(&config.callers);
+        let callers = Callers::new(&config.callers, &config.background);
         let shared = Arc::new(Shared {
             tokens: Tokens::new(&config.auth_tokens, config.require_auth),
-            admission: Admission::new(config.units_in_flight_max, config.waiting_max, callers.names().len()),
+            admission: Admission::new(config.units_in_flight_max, config.waiting_max, callers.background()),
             budget: Budget::new(config.bytes_in_flight_max.unwrap_or_else(bytes_in_flight_max)),
             metrics: Arc::new(Metrics::new(&rpcs, callers.names(), cx.now_us, Arc::clone(&config.logs))),
             top: Top::new(),
@@ -174,7 +196,7 @@ impl Server {
         let port = Port {
             listener,
             connections: Arc::clone(&shared.connections),
-            connections_max: shared.config.connections_max,
+            connections_max: connections_max(shared.config.connections_max),
             drain: drain.clone(),
             cut: cut.clone(),
         };

@@ -265,12 +265,13 @@ impl Store {
     ) -> Result<T> {
         let turn = self.inner.reads.turn(keys).await?;
         let store = self.clone();
-        let visit = tokio::task::spawn_blocking(move || {
-            // The turn lasts as long as the work, also when the caller has gone meanwhile.
-            let _turn = turn;
-            work(&store)
-        });
-        visit.await.unwrap_or_else(|e| Err(Error::Engine(format!("a read stopped: {e}"))))
+        // The turn goes along with what was read. It lasts as long as the work, also when the caller has gone meanwhile,
+        // and until the caller takes what was read: finished reads that nobody has looked at yet do not pile up.
+        let visit = tokio::task::spawn_blocking(move || (work(&store), turn));
+        match visit.await {
+            Ok((read, _turn)) => read,
+            Err(e) => Err(Error::Engine(format!("a read stopped: {e}"))),
+        }
     }
 
     /// Applies a batch at once. For the writer and for tests; everything else goes through the writer, which is alone.
@@ -338,7 +339,7 @@ impl Store {
 
     /// Visits to the engine in flight, for somebody who looks often: [`Store::figures`] asks the engine for more.
     pub fn reads_in_flight(&self) -> u64 {
-        (self.inner.reads_max - self.inner.reads.available_permits()) as u64
+        self.inner.reads.running() as u64
     }
 
     /// What the store can say about itself.
@@ -351,7 +352,7 @@ impl Store {
             near_misses: inner.near.misses(),
             near_bytes: inner.near.weight(),
             reads_in_flight: self.reads_in_flight(),
-            reads_in_flight_max: inner.reads_max as u64,
+            reads_in_flight_max: inner.reads.at_once_max() as u64,
             reads_total: inner.reads_total.load(Relaxed),
             applied_total: inner.applied_total.load(Relaxed),
             disk_bytes: vitals.bytes_used,

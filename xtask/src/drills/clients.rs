@@ -57,7 +57,7 @@ async fn until_nothing_left(admin: SocketAddr, patience: Duration) -> Result<([f
 /// Calls that are given up, many at once and again and again.
 pub(super) async fn f43(ctx: &Ctx) -> Result<Row> {
     const AT_ONCE: usize = 1_000;
-    let cycles = if ctx.short { 2_000 } else { 50_000 };
+    let cycles = if ctx.scale.short { 2_000 } else { 50_000 };
     let mut row = Row::new(
         "F43",
         "",
@@ -94,7 +94,7 @@ pub(super) async fn f43(ctx: &Ctx) -> Result<Row> {
         queue_gone.map_or("-".into(), |it| it.as_millis().to_string())
     ));
     row.check(waited[3] > 0.0, "nothing was waiting: this shows nothing");
-    ctx.check_time(&mut row, queue_gone.is_some_and(|it| it <= Duration::from_millis(50)), "the queue");
+    ctx.scale.check_time(&mut row, queue_gone.is_some_and(|it| it <= Duration::from_millis(50)), "the queue");
     row.check(read_later <= (AT_ONCE * 256) as f64, "reads went on");
     let begun = Instant::now();
     let frame = requests[0].0.clone();
@@ -138,7 +138,7 @@ pub(super) async fn f44(ctx: &Ctx) -> Result<Row> {
     let mut connection = Connection::open(plane.listen).await?;
     let frame = data::asking([ctx.rig.posts.uris[0].as_str()]);
     let mut over = Vec::new();
-    for ms in [1u64, 10, 50, 100, 300].repeat(if ctx.short { 1 } else { 4 }) {
+    for ms in [1u64, 10, 50, 100, 300].repeat(if ctx.scale.short { 1 } else { 4 }) {
         let begun = Instant::now();
         let reply = ask(&mut connection, frame.clone(), Some(&format!("{ms}m"))).await?;
         over.push((begun.elapsed().as_secs_f64() * 1e3 - ms as f64, ms));
@@ -147,7 +147,7 @@ pub(super) async fn f44(ctx: &Ctx) -> Result<Row> {
     over.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (median, worst) = (over[over.len() / 2].0, over[over.len() - 1].0);
     row.measure(format!("1 to 300 ms: ends {median:.1} ms after its deadline (median), {worst:.1} ms at worst"));
-    ctx.check_time(&mut row, worst <= 10.0, "an answer that came too late");
+    ctx.scale.check_time(&mut row, worst <= 10.0, "an answer that came too late");
     for wrong in ["", "5", "-1S", "1.5S", "123456789m", "soon", "10 m", "99999999999H"] {
         let reply = ask(&mut connection, frame.clone(), Some(wrong)).await?;
         row.check(reply.code == INVALID_ARGUMENT, format!("{wrong:?} ended with code {}", reply.code));
@@ -155,7 +155,7 @@ pub(super) async fn f44(ctx: &Ctx) -> Result<Row> {
     row.measure("8 malformed ones: INVALID_ARGUMENT");
     let reply = ask(&mut connection, frame.clone(), Some("30S")).await?;
     row.check(reply.code == 0, format!("30 s ended with code {}", reply.code));
-    if !ctx.short {
+    if !ctx.scale.short {
         plane.tell("delay_us 13000000");
         tokio::time::sleep(Duration::from_millis(200)).await;
         let begun = Instant::now();
@@ -169,7 +169,7 @@ pub(super) async fn f44(ctx: &Ctx) -> Result<Row> {
 
 /// Callers that ask for much and read nothing.
 pub(super) async fn f45(ctx: &Ctx) -> Result<Row> {
-    let stalled = if ctx.short { 20 } else { 100 };
+    let stalled = if ctx.scale.short { 20 } else { 100 };
     let mut row = Row::new(
         "F45",
         "",
@@ -183,7 +183,7 @@ pub(super) async fn f45(ctx: &Ctx) -> Result<Row> {
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
     let small = Load::begin(&hosts, ctx.rig.w0(300.0));
     drop(small.during(Duration::from_secs(1)).await);
-    let quiet = small.during(ctx.quiet()).await;
+    let quiet = small.during(ctx.scale.quiet).await;
     let mut unread = Vec::new();
     let mut codes: std::collections::BTreeMap<String, u32> = Default::default();
     for n in 0..stalled {
@@ -202,7 +202,7 @@ pub(super) async fn f45(ctx: &Ctx) -> Result<Row> {
     let budget = metrics.sum("groundplane_memory_inflight_limit_bytes{");
     drop(small.take());
     let begun = Instant::now();
-    let watched = if ctx.short { Duration::from_secs(2) } else { Duration::from_secs(24) };
+    let watched = if ctx.scale.short { Duration::from_secs(2) } else { Duration::from_secs(24) };
     while begun.elapsed() < watched {
         most = most.max(Metrics::of(plane.admin).await?.sum("groundplane_memory_inflight_bytes{"));
         tokio::time::sleep(Duration::from_millis(250)).await;
@@ -227,8 +227,8 @@ pub(super) async fn f45(ctx: &Ctx) -> Result<Row> {
     }
     row.check(codes.get("begun").copied().unwrap_or(0) > 0, "no answer was begun");
     row.check(now.failed() == 0, format!("others: {}", now.failures()));
-    ctx.check_time(&mut row, is_close(&quiet, &now, 1.25), "others' p99");
-    row.check(ctx.short || (dropped > 0.0 && held < (16 << 20) as f64), "answers are not dropped at their deadline");
+    ctx.scale.check_time(&mut row, is_close(&quiet, &now, 1.25), "others' p99");
+    row.check(ctx.scale.short || (dropped > 0.0 && held < (16 << 20) as f64), "answers are not dropped at their deadline");
     drop(unread);
     drop(small.end().await);
     Ok(row)
@@ -237,7 +237,7 @@ pub(super) async fn f45(ctx: &Ctx) -> Result<Row> {
 /// A hundred calls of 20,000 keys whose records have 64 KiB each, in 512 MiB.
 pub(super) async fn f46(ctx: &Ctx) -> Result<Row> {
     const LIMIT: u64 = 512 << 20;
-    let calls = if ctx.short { 20 } else { 100 };
+    let calls = if ctx.scale.short { 20 } else { 100 };
     let mut row = Row::new("F46", "", "OOM 0, RSS <= 80 % of the limit, excess is RESOURCE_EXHAUSTED");
     let memory = MemoryBound::new("f46", LIMIT);
     let bounded = memory.as_ref().ok();
@@ -389,7 +389,7 @@ pub(super) async fn f49(ctx: &Ctx) -> Result<Row> {
     let load = Load::begin(&Hosts::new(&[leaving.listen, other.listen], CONNECTIONS), ctx.rig.w0(300.0));
     drop(load.during(Duration::from_secs(1)).await);
     let (mut slowest, mut killed) = (Duration::ZERO, 0);
-    for _ in 0..if ctx.short { 1 } else { 3 } {
+    for _ in 0..if ctx.scale.short { 1 } else { 3 } {
         match leaving.stop().await {
             Some(took) => slowest = slowest.max(took),
             None => killed += 1,
@@ -445,11 +445,11 @@ pub(super) async fn f50(ctx: &Ctx) -> Result<Row> {
     let hosts = [plain.listen, traced.listen].map(|listen| Hosts::new(&[listen], CONNECTIONS));
     let mut p99s: [Vec<f64>; 2] = Default::default();
     let mut all = [Felt::default(), Felt::default()];
-    for _ in 0..if ctx.short { 1 } else { 6 } {
+    for _ in 0..if ctx.scale.short { 1 } else { 6 } {
         for (at, hosts) in hosts.iter().enumerate() {
             let load = Load::begin(hosts, ctx.rig.w0(400.0));
             drop(load.during(Duration::from_millis(500)).await);
-            let felt = load.during(ctx.quiet() / 3).await;
+            let felt = load.during(ctx.scale.quiet / 3).await;
             drop(load.end().await);
             p99s[at].push(felt.p99_ms());
             all[at].add(&felt);
@@ -457,7 +457,7 @@ pub(super) async fn f50(ctx: &Ctx) -> Result<Row> {
     }
     // Some large calls: these are always traced.
     let mut connection = Connection::open(traced.listen).await?;
-    for n in 0..if ctx.short { 300 } else { 3_000 } {
+    for n in 0..if ctx.scale.short { 300 } else { 3_000 } {
         let uris = ctx.rig.posts.uris.iter().skip(n).take(501).map(String::as_str);
         drop(ask(&mut connection, data::asking(uris), None).await?);
     }
@@ -483,16 +483,16 @@ pub(super) async fn f50(ctx: &Ctx) -> Result<Row> {
     ));
     row.check(all[1].failed() == 0, all[1].failures());
     // A difference of one in a hundred is far below what the rounds of one side differ by on a shared machine.
-    ctx.check_time(&mut row, traced_p99 <= (plain_p99 * 1.01).max(worst_plain), "p99");
+    ctx.scale.check_time(&mut row, traced_p99 <= (plain_p99 * 1.01).max(worst_plain), "p99");
     row.check(dropped > 0.0 && kept > 0.0, "no trace was dropped: nothing is shown");
     row.check(grown <= 64, "memory grows");
-    ctx.check_time(&mut row, slowest <= 50.0, "a scrape takes too long");
+    ctx.scale.check_time(&mut row, slowest <= 50.0, "a scrape takes too long");
     Ok(row)
 }
 
 /// Names that nobody knows.
 pub(super) async fn f51(ctx: &Ctx) -> Result<Row> {
-    let names = if ctx.short { 2_000 } else { 10_000 };
+    let names = if ctx.scale.short { 2_000 } else { 10_000 };
     let mut row = Row::new("F51", "", "series unchanged beyond other and unknown");
     let plane = Program::start(&ctx.rig.serve(&ctx.rig.data(), &[])).await?;
     let mut connection = Connection::open(plane.listen).await?;

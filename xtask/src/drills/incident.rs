@@ -31,11 +31,11 @@ async fn large_batches(ctx: &Ctx, row: &mut Row, plane: &Program, what: &str, la
     let (most, w0) = ctx.rig.measure(&hosts, MEASURE).await;
     let small = Load::begin(&hosts, ctx.rig.w0(w0));
     let watch = Watch::begin(plane.pid());
-    let quiet = small.during(ctx.quiet()).await;
+    let quiet = small.during(ctx.scale.quiet).await;
     let before = watch.end().await;
     let watch = Watch::begin(plane.pid());
     let bulk = Load::begin(&Hosts::new(&[plane.listen], 4), ctx.rig.bulk());
-    let now = small.during(ctx.fault()).await;
+    let now = small.during(ctx.scale.fault).await;
     let large = bulk.end().await;
     let during = watch.end().await;
     drop(small.end().await);
@@ -58,8 +58,8 @@ async fn large_batches(ctx: &Ctx, row: &mut Row, plane: &Program, what: &str, la
     row.check(elsewhere == 0, format!("{what}: {elsewhere} sockets towards somebody else"));
     row.check(during.threads <= before.threads, format!("{what}: threads grow"));
     row.check(grown <= 256, format!("{what}: memory grows by {grown} MiB"));
-    ctx.check_time(row, is_close(&quiet, &now, 1.25), format!("{what}: small p99"));
-    ctx.check_time(row, large.p99_ms() <= large_ms_max, format!("{what}: large p99"));
+    ctx.scale.check_time(row, is_close(&quiet, &now, 1.25), format!("{what}: small p99"));
+    ctx.scale.check_time(row, large.p99_ms() <= large_ms_max, format!("{what}: large p99"));
     Ok(())
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn f02(ctx: &Ctx) -> Result<Row> {
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
     let (_, w0) = ctx.rig.measure(&hosts, MEASURE).await;
     let small = Load::begin(&hosts, ctx.rig.w0(w0));
-    let time = Duration::from_millis(if ctx.short { 50 } else { 1_000 });
+    let time = Duration::from_millis(if ctx.scale.short { 50 } else { 1_000 });
     let before = plane.vitals();
     let (mut held, mut methods, mut answered, mut again) = (0, 0, 0, 0);
     let mut threads_max = before.threads;
@@ -165,7 +165,7 @@ pub(super) async fn f02(ctx: &Ctx) -> Result<Row> {
                 format!("small calls failed: {}", now.failures())
             } else if lost {
                 format!("large calls: {}", large.failures())
-            } else if !ctx.short && !is_close(&quiet, &now, 1.25) {
+            } else if !ctx.scale.short && !is_close(&quiet, &now, 1.25) {
                 format!("{} (large p99 {:.0} ms)", p99s(&quiet, &now), large.p99_ms())
             } else {
                 String::new()
@@ -229,7 +229,7 @@ pub(super) async fn f05(ctx: &Ctx) -> Result<Row> {
         felt.calls()
     ));
     row.check(waiting >= 450, "the ports were not used up");
-    ctx.check_time(&mut row, plane.ready_after <= READY_MAX, "too slow");
+    ctx.scale.check_time(&mut row, plane.ready_after <= READY_MAX, "too slow");
     row.check(plane.is_alive() && felt.failed() == 0 && felt.answered() > 0, "not all calls were answered");
     plane.stop().await;
     match addresses_bound(ctx).await? {
@@ -284,13 +284,13 @@ pub(super) async fn f06(ctx: &Ctx) -> Result<Row> {
     drop(load.during(Duration::from_secs(1)).await);
     let taken: Vec<TcpListener> =
         confine::PORTS.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
-    let felt = load.during(ctx.fault()).await;
+    let felt = load.during(ctx.scale.fault).await;
     let dialled = sockets_elsewhere(&plane).saturating_sub(taken.len());
     row.measure(format!(
         "{} of {} ports taken for {:.0} s; {} of {} calls answered; {dialled} dialled",
         taken.len(),
         confine::PORTS.count(),
-        ctx.fault().as_secs_f64(),
+        ctx.scale.fault.as_secs_f64(),
         felt.answered(),
         felt.calls()
     ));

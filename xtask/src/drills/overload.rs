@@ -5,134 +5,52 @@
 
 use std::{
     process::{Child, Command},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use gp_drill::{
-    Row, data,
-    load::{self, Felt, Hosts, Load, Offer, evenness},
+    Row,
+    load::{self, Felt, Hosts, Load, Offer},
+    others,
     program::Program,
-    rig::{CONNECTIONS, is_close, p99s},
+    rig::CONNECTIONS,
     wire::Metrics,
 };
 
 use super::{Ctx, incident::note_twin};
 
-/// How long a visit to the store takes.
-const VISIT_US: u64 = 20_000;
-/// Calls at a time with which the most is measured.
-const SATURATING: usize = 64;
-/// Names of the small callers.
-const CALLERS: [&str; 9] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
-/// Keys of a large call beside them.
+/// Keys of a large call beside small ones.
 const BULK_KEYS: usize = 2_000;
-
-async fn slow_plane(ctx: &Ctx, more: &[&str]) -> Result<Program> {
-    let callers = format!("{},batch-job,appview", CALLERS.join(","));
-    let mut args = vec!["--delay-us".to_owned(), VISIT_US.to_string(), "--caller".into(), callers];
-    args.extend(more.iter().map(|it| (*it).to_owned()));
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    Program::start(&ctx.rig.scripted(&ctx.rig.data(), &args)).await
-}
-
-fn measure_time(ctx: &Ctx) -> Duration {
-    Duration::from_secs(if ctx.short { 1 } else { 4 })
-}
 
 /// One key is half of all traffic.
 pub(super) async fn f19(ctx: &Ctx) -> Result<Row> {
-    let mut row = Row::new("F19", "", "small p99 <= 1.2x (one process: there is no node to be out of balance)");
-    let plane = Program::start(&ctx.rig.serve(&ctx.rig.data(), &["--near-cache-mib", "256"])).await?;
-    ctx.rig.warm(&plane).await?;
-    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
-    let (_, w0) = ctx.rig.measure(&hosts, measure_time(ctx)).await;
-    let uris = &ctx.rig.posts.uris;
-    let request = |n: usize| {
-        let keys = 1 + n % 24;
-        let hot = (0..keys).map(|at| if at % 2 == 0 { &uris[0] } else { &uris[(n * 31 + at * 7) % uris.len()] });
-        (data::asking(hot.map(String::as_str)), keys as u32)
-    };
-    let requests = Arc::new((0..2_400).map(request).collect::<Vec<_>>());
-    let (mut quiet, mut hot) = (Felt::default(), Felt::default());
-    for _ in 0..2 {
-        let load = Load::begin(&hosts, ctx.rig.w0(w0));
-        quiet.add(&load.during(ctx.quiet() / 2).await);
-        drop(load.end().await);
-        let load = Load::begin(&hosts, Offer::posts("appview", &requests, w0));
-        hot.add(&load.during(ctx.quiet() / 2).await);
-        drop(load.end().await);
-    }
-    row.measure(format!("W0 {w0:.0} calls/s; {}; {} of {} answered", p99s(&quiet, &hot), hot.answered(), hot.calls()));
-    row.check(hot.failed() == 0 && hot.answered() > 0, hot.failures());
-    ctx.check_time(&mut row, is_close(&quiet, &hot, 1.2), "small p99");
-    Ok(row)
+    others::hot_key(&ctx.rig, &ctx.scale).await
 }
 
 /// Nine small callers and one that offers three times what the plane can do.
 pub(super) async fn f37(ctx: &Ctx) -> Result<Row> {
-    let mut row = Row::new(
-        "F37",
-        "",
-        "small p99 <= 1.5x, small errors 0, the large caller gets >= 90 % of what is left, evenness of small callers >= 0.95",
-    );
-    let plane = slow_plane(ctx, &[]).await?;
-    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
-    let most_small = load::saturate(&hosts, &ctx.rig.w0(1.0), SATURATING, measure_time(ctx)).await;
-    let requests = ctx.rig.posts.large(10, BULK_KEYS);
-    let bulk = |per_second| Offer { looks: false, ..Offer::posts("batch-job", &requests, per_second) };
-    let of_bulk = Hosts::new(&[plane.listen], 16);
-    let most_bulk = load::saturate(&of_bulk, &bulk(1.0), SATURATING, measure_time(ctx)).await;
-    // All small callers together ask for three tenths of what the plane can do.
-    let each = most_small.answered_per_second() * 0.3 / CALLERS.len() as f64;
-    let small: Vec<Load> = CALLERS
-        .iter()
-        .map(|caller| Load::begin(&hosts, Offer::posts(caller, &ctx.rig.small, each)))
-        .collect();
-    let during = async |time: Duration| {
-        small.iter().for_each(|it| drop(it.take()));
-        tokio::time::sleep(time).await;
-        small.iter().map(Load::take).collect::<Vec<Felt>>()
-    };
-    let together = |all: &[Felt]| {
-        let mut sum = Felt::default();
-        all.iter().for_each(|it| sum.add(it));
-        sum
-    };
-    drop(during(Duration::from_secs(1)).await);
-    let quiet = together(&during(ctx.quiet()).await);
-    let large = Load::begin(&of_bulk, bulk(most_bulk.answered_per_second() * 3.0));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    drop(large.take());
-    let each_now = during(ctx.fault()).await;
-    let large_now = large.take();
-    let now = together(&each_now);
-    drop(large.end().await);
-    for load in small {
-        drop(load.end().await);
-    }
-    let shares: Vec<f64> = each_now.iter().map(|it| it.answered() as f64).collect();
-    let left = most_bulk.keys_per_second() * 0.7;
-    row.measure(format!(
-        "C* {:.0} small calls/s or {:.0} keys/s in calls of {BULK_KEYS}; {}; small {} of {} answered ({}); large {:.0} keys/s, \
-         {:.0} % of what is left ({}); evenness {:.3}",
-        most_small.answered_per_second(),
-        most_bulk.keys_per_second(),
-        p99s(&quiet, &now),
-        now.answered(),
-        now.calls(),
-        now.failures(),
-        large_now.keys_per_second(),
-        large_now.keys_per_second() / left * 100.0,
-        large_now.failures(),
-        evenness(&shares)
-    ));
-    row.check(now.failed() == 0 && now.answered() > 0, format!("small calls failed: {}", now.failures()));
-    row.check(ctx.short || evenness(&shares) >= 0.95, "small callers are not served evenly");
-    ctx.check_time(&mut row, is_close(&quiet, &now, 1.5), "small p99");
-    ctx.check_time(&mut row, large_now.keys_per_second() >= left * 0.9, "the large caller gets too little");
+    let mut row = others::noisy_caller(&ctx.rig, &ctx.scale).await?;
     note_twin(&mut row, twin_overloaded(ctx, 0.3, Some(5.0)).await.map(|(_, felt, sockets)| (felt, sockets)));
+    Ok(row)
+}
+
+/// From half of what the plane can do to ten times as much, by callers that try again as the AppView does.
+pub(super) async fn f38(ctx: &Ctx) -> Result<Row> {
+    let mut row = others::overload(&ctx.rig, &ctx.scale).await?;
+    match twin_overloaded(ctx, 10.0, None).await {
+        Ok((best, felt, sockets)) => {
+            let goodput = felt.keys_per_second() / best.max(1.0);
+            let how = format!(
+                "goodput {:.0} % of its best at 10x, {:.1} % of calls fail ({}), {sockets} sockets towards memcached",
+                goodput * 100.0,
+                (1.0 - felt.success()) * 100.0,
+                felt.failures()
+            );
+            row.twin(goodput < 0.9, how)
+        }
+        Err(e) => row.check(false, format!("the twin could not be run: {e:#}")),
+    };
     Ok(row)
 }
 
@@ -160,93 +78,19 @@ async fn twin_overloaded(ctx: &Ctx, factor: f64, large: Option<f64>) -> Result<(
     Ok((most.keys_per_second(), felt, sockets))
 }
 
-/// From half of what the plane can do to ten times as much, by callers that try again as the AppView does.
-pub(super) async fn f38(ctx: &Ctx) -> Result<Row> {
-    let mut row = Row::new(
-        "F38",
-        "",
-        "goodput >= 95 % of C* at 2x and >= 90 % at 10x, attempts per request 1.00, a refusal costs <= 50 us, recovery <= 5 s",
-    );
-    let plane = slow_plane(ctx, &[]).await?;
-    let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
-    let cpu = || plane.vitals().cpu_seconds;
-    let cpu_before = cpu();
-    let most = load::saturate(&hosts, &ctx.rig.w0(1.0), SATURATING, measure_time(ctx)).await;
-    let cpu_of_answer = (cpu() - cpu_before) / most.answered().max(1) as f64;
-    let best = most.keys_per_second();
-    let half = Load::begin(&hosts, ctx.rig.w0(most.answered_per_second() * 0.5));
-    let quiet = half.during(ctx.quiet()).await;
-    drop(half.end().await);
-    row.measure(format!("C* {best:.0} keys/s in {:.0} calls/s", most.answered_per_second()));
-    let factors: &[f64] = if ctx.short { &[2.0] } else { &[1.0, 2.0, 5.0, 10.0] };
-    for factor in factors {
-        let load = Load::begin(&hosts, ctx.rig.w0(most.answered_per_second() * factor));
-        tokio::time::sleep(Duration::from_secs(if ctx.short { 1 } else { 3 })).await;
-        drop(load.take());
-        let cpu_before = cpu();
-        let felt = load.during(ctx.fault() / 2).await;
-        let spent = cpu() - cpu_before - cpu_of_answer * felt.answered() as f64;
-        let refused = felt.codes.get(&8).copied().unwrap_or(0);
-        let (goodput, attempts) = (felt.keys_per_second() / best, felt.tries as f64 / felt.calls().max(1) as f64);
-        let cost_us = spent.max(0.0) / refused.max(1) as f64 * 1e6;
-        row.measure(format!(
-            "{factor}x: goodput {:.0} %, p99 {:.0} ms, refused {refused} at {cost_us:.0} us, other failures {}, attempts {attempts:.2}",
-            goodput * 100.0,
-            felt.p99_ms(),
-            felt.failed() - refused,
-        ));
-        let bar = if *factor >= 10.0 { 0.90 } else { 0.95 };
-        ctx.check_time(&mut row, goodput >= bar || *factor < 2.0, format!("goodput at {factor}x"));
-        row.check(felt.tries == felt.calls(), format!("attempts at {factor}x"));
-        row.check(felt.failed() == refused, format!("failures at {factor}x that are no refusals: {}", felt.failures()));
-        ctx.check_time(&mut row, cost_us <= 50.0 || refused < 1_000, format!("cost of a refusal at {factor}x"));
-        let stopping = Instant::now();
-        let rest = load.end();
-        if factor == &factors[factors.len() - 1] {
-            // The last of them is over; those that come now must be served as before.
-            let half = Load::begin(&hosts, ctx.rig.w0(most.answered_per_second() * 0.5));
-            let mut recovered = None;
-            while recovered.is_none() && stopping.elapsed() < Duration::from_secs(20) {
-                let felt = half.during(Duration::from_millis(500)).await;
-                if felt.success() >= 0.95 && is_close(&quiet, &felt, 1.25) {
-                    recovered = Some(stopping.elapsed());
-                }
-            }
-            drop(half.end().await);
-            row.measure(recovered.map_or("not recovered".into(), |it| format!("recovered after {:.1} s", it.as_secs_f64())));
-            ctx.check_time(&mut row, recovered.is_some_and(|it| it <= Duration::from_secs(5)), "recovery");
-        }
-        drop(rest.await);
-    }
-    match twin_overloaded(ctx, 10.0, None).await {
-        Ok((best, felt, sockets)) => {
-            let goodput = felt.keys_per_second() / best.max(1.0);
-            let how = format!(
-                "goodput {:.0} % of its best at 10x, {:.1} % of calls fail ({}), {sockets} sockets towards memcached",
-                goodput * 100.0,
-                (1.0 - felt.success()) * 100.0,
-                felt.failures()
-            );
-            row.twin(goodput < 0.9, how)
-        }
-        Err(e) => row.check(false, format!("the twin could not be run: {e:#}")),
-    };
-    Ok(row)
-}
-
 /// Twice what the plane can do, by callers that wait for an answer and by one that can wait.
 pub(super) async fn f39(ctx: &Ctx) -> Result<Row> {
     let mut row = Row::new("F39", "", "everything that is shed is background's, as long as there is any");
-    let plane = slow_plane(ctx, &["--caller-background", "batch-job"]).await?;
+    let plane = others::slow_plane(&ctx.rig, &["--caller-background", "batch-job"]).await?;
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
-    let most = load::saturate(&hosts, &ctx.rig.w0(1.0), SATURATING, measure_time(ctx)).await;
+    let most = load::saturate(&hosts, &ctx.rig.w0(1.0), 64, ctx.scale.measure()).await;
     let rate = most.answered_per_second();
     let interactive = Load::begin(&hosts, ctx.rig.w0(rate * 0.8));
     let offer = Offer::posts("batch-job", &ctx.rig.small, rate * 1.2);
     let background = Load::begin(&Hosts::new(&[plane.listen], CONNECTIONS), offer);
     tokio::time::sleep(Duration::from_secs(2)).await;
     drop((interactive.take(), background.take()));
-    tokio::time::sleep(ctx.fault()).await;
+    tokio::time::sleep(ctx.scale.fault).await;
     let (first, second) = (interactive.take(), background.take());
     drop((interactive.end().await, background.end().await));
     row.measure(format!(
@@ -260,8 +104,8 @@ pub(super) async fn f39(ctx: &Ctx) -> Result<Row> {
         second.failures()
     ));
     row.check(first.failed() == 0 && first.answered() > 0, "interactive calls were shed");
-    row.check(ctx.short || second.failed() > 0, "nothing was shed: this shows nothing");
-    ctx.check_time(&mut row, second.answered() > 0, "background got nothing of what is left");
+    row.check(ctx.scale.short || second.failed() > 0, "nothing was shed: this shows nothing");
+    ctx.scale.check_time(&mut row, second.answered() > 0, "background got nothing of what is left");
     Ok(row)
 }
 
@@ -274,12 +118,12 @@ pub(super) async fn f40(ctx: &Ctx) -> Result<Row> {
     let rate = 300.0;
     let load = Load::begin(&hosts, Offer { deadline: Some(DEADLINE), ..ctx.rig.w0(rate) });
     drop(load.during(Duration::from_secs(1)).await);
-    let quiet = load.during(ctx.quiet() / 2).await;
+    let quiet = load.during(ctx.scale.quiet / 2).await;
     let before = Metrics::of(plane.admin).await?;
     let keys_before = before.sum("groundplane_store_keys_read_total");
     drop(load.take());
     plane.freeze();
-    tokio::time::sleep(Duration::from_secs(if ctx.short { 2 } else { 5 })).await;
+    tokio::time::sleep(Duration::from_secs(if ctx.scale.short { 2 } else { 5 })).await;
     plane.thaw();
     let thawed = Instant::now();
     let mut recovered = None;
@@ -307,7 +151,7 @@ pub(super) async fn f40(ctx: &Ctx) -> Result<Row> {
     ));
     row.check(quiet.failed() == 0, "calls fail while it is quiet");
     row.check(ran <= 16.0, "work was begun for calls whose caller had gone");
-    ctx.check_time(&mut row, recovered.is_some_and(|it| it <= Duration::from_secs(2)), "goodput");
+    ctx.scale.check_time(&mut row, recovered.is_some_and(|it| it <= Duration::from_secs(2)), "goodput");
     let twin = async {
         let memcached = ctx.rig.memcached().await?;
         let twin = Program::start(&ctx.rig.twin(memcached.address)).await?;
@@ -340,16 +184,16 @@ pub(super) async fn f41(ctx: &Ctx) -> Result<Row> {
     let mut seen = vec![first];
     // Callers that wait 50 ms: slow reads are given up.
     let load = Load::begin(&hosts, Offer { deadline: Some(Duration::from_millis(50)), ..ctx.rig.w0(200.0) });
-    for turn in 0..if ctx.short { 2 } else { 8 } {
+    for turn in 0..if ctx.scale.short { 2 } else { 8 } {
         plane.tell(if turn % 2 == 0 { "delay_us 100000" } else { "delay_us 1000" });
-        tokio::time::sleep(Duration::from_millis(if ctx.short { 500 } else { 1_500 })).await;
+        tokio::time::sleep(Duration::from_millis(if ctx.scale.short { 500 } else { 1_500 })).await;
         seen.push(limit(&plane).await?);
     }
     plane.tell("delay_us 1000");
     let felt = load.end().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let load = Load::begin(&hosts, ctx.rig.w0(200.0));
-    let after = load.during(ctx.quiet() / 2).await;
+    let after = load.during(ctx.scale.quiet / 2).await;
     drop(load.end().await);
     seen.push(limit(&plane).await?);
     let metrics = Metrics::of(plane.admin).await?;
@@ -396,9 +240,9 @@ pub(super) async fn f42(ctx: &Ctx) -> Result<Row> {
     ctx.rig.warm(&plane).await?;
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
     let offer = ctx.rig.w0(1.0);
-    let most = load::saturate(&hosts, &offer, 32, measure_time(ctx)).await;
+    let most = load::saturate(&hosts, &offer, 32, ctx.scale.measure()).await;
     let burners = Burners::start()?;
-    let now = load::saturate(&hosts, &offer, 32, ctx.quiet()).await;
+    let now = load::saturate(&hosts, &offer, 32, ctx.scale.quiet).await;
     drop(burners);
     let metrics = Metrics::of(plane.admin).await?;
     let ratio = now.keys_per_second() / most.keys_per_second();
@@ -412,6 +256,6 @@ pub(super) async fn f42(ctx: &Ctx) -> Result<Row> {
         metrics.sum("groundplane_admission_queue_depth{")
     ));
     row.check(now.failed() == 0, now.failures());
-    ctx.check_time(&mut row, ratio >= 0.45, "goodput");
+    ctx.scale.check_time(&mut row, ratio >= 0.45, "goodput");
     Ok(row)
 }

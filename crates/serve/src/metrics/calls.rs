@@ -534,7 +534,7 @@ mod tests {
     #[test]
     fn the_page_has_at_most_twenty_thousand_series() {
         let rpcs = Rpcs::contract();
-        let callers = crate::caller::Callers::new(&(0..32).map(|n| format!("caller{n}")).collect::<Vec<_>>());
+        let callers = crate::caller::Callers::new(&(0..32).map(|n| format!("caller{n}")).collect::<Vec<_>>(), &[]);
         let metrics = metrics(&rpcs, callers.names());
         let (shed, late) = (Status::shed(Shed::QueueTime, ""), Status::late());
         for rpc in 0..=rpcs.iter().len() {

@@ -56,13 +56,39 @@ impl Process {
     }
 }
 
-/// Bytes of memory that this process may use: the bound of its control group, or what the machine has. `None` if the
-/// kernel does not say.
+/// Bytes of memory that this process may use: the least bound of its control groups, or what the machine has. `None` if
+/// the kernel does not say.
 pub fn memory_limit_bytes() -> Option<u64> {
-    let of_group =
-        fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let of_groups = group_files(&groups).into_iter().filter_map(|file| {
+        // A group without a bound says `max`, or a number larger than any memory.
+        fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+    });
     let of_machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total_bytes(&text));
-    [of_group, of_machine].into_iter().flatten().min()
+    of_groups.chain(of_machine).min()
+}
+
+/// Where the bounds on memory of this process stand: those of its group and of all groups around it, in both designs of
+/// the kernel, as `/proc/self/cgroup` names them. In a container the names may lead nowhere, and the group of the
+/// container is at the top.
+fn group_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            of if of.split(',').any(|it| it == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let mut path = path.trim_end_matches('/');
+        loop {
+            files.push(format!("{root}{path}/{file}"));
+            let Some((parent, _)) = path.rsplit_once('/') else { break };
+            path = parent;
+        }
+    }
+    files
 }
 
 fn mem_total_bytes(meminfo: &str) -> Option<u64> {
@@ -82,6 +108,16 @@ mod tests {
         assert_eq!((process.cpu_seconds, process.threads, process.start_time_seconds), (3.0, 7, 10.0));
         assert_eq!((process.virtual_bytes, process.resident_bytes), (4_096_000, 300 * 4_096));
         assert_eq!(Process::of_stat(""), Process::default());
+    }
+
+    #[test]
+    fn the_bound_of_every_group_around_the_process_counts() {
+        let v2 = group_files("0::/system.slice/groundplane.service\n");
+        let under = |rest: &str| format!("/sys/fs/cgroup{rest}/memory.max");
+        assert_eq!(v2, [under("/system.slice/groundplane.service"), under("/system.slice"), under("")]);
+        let v1 = group_files("5:cpu:/x\n4:memory:/a\n0::/\n");
+        let file = |path: &str| format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes");
+        assert_eq!(v1, [file("/a"), file(""), under("")]);
     }
 
     #[test]
