@@ -199,9 +199,14 @@ pub(crate) struct Wrong(pub(crate) String);
 impl Settings {
     /// Takes empty settings as not given, and refuses what cannot work.
     pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
-        for list in
-            [&mut self.relay_url, &mut self.labeler_url, &mut self.auth_token, &mut self.caller, &mut self.caller_background, &mut self.roles]
-        {
+        for list in [
+            &mut self.relay_url,
+            &mut self.labeler_url,
+            &mut self.auth_token,
+            &mut self.caller,
+            &mut self.caller_background,
+            &mut self.roles,
+        ] {
             list.retain_mut(|entry| {
                 *entry = entry.trim().to_owned();
                 !entry.is_empty()

@@ -11,12 +11,7 @@ mod largest;
 mod machine;
 mod overload;
 
-use std::{
-    path::PathBuf,
-    pin::Pin,
-    process::Command,
-    time::Instant,
-};
+use std::{path::PathBuf, pin::Pin, process::Command, time::Instant};
 
 use anyhow::{Context, Result};
 use gp_drill::{

@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bench, crash, dashboards, drill, drills, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport, validation,
+    bench, crash, dashboards, drill, drills, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport,
+    validation,
 };
 
 /// Results of the parts that have run.

@@ -313,7 +313,9 @@ pub fn how_it_fell(course: &Course) -> String {
         course.storm.success() * 100.0,
         course.storm.failures(),
         course.cache_sockets_max,
-        course.recovery.map_or("not recovered at the end".into(), |it| format!("recovered after {:.1} s", it.as_secs_f64())),
+        course
+            .recovery
+            .map_or("not recovered at the end".into(), |it| format!("recovered after {:.1} s", it.as_secs_f64())),
     )
 }
 
@@ -325,13 +327,20 @@ pub fn rows(ours: &Course, twin: Option<&Course>, no_twin: Option<&str>) -> Vec<
     small.check(ours.storm.success() >= 0.999, "too many small calls failed");
 
     let mut large = Row::new("A2", "large calls in the storm", "served or refused, never lost");
-    large.measure(format!("{} answered, p99 {:.0} ms; {}", ours.bulk.answered(), ours.bulk.p99_ms(), ours.bulk.failures()));
+    large.measure(format!(
+        "{} answered, p99 {:.0} ms; {}",
+        ours.bulk.answered(),
+        ours.bulk.p99_ms(),
+        ours.bulk.failures()
+    ));
     large.check(ours.bulk.answered() > 0, "not one large call was answered");
 
     let mut memory = Row::new("A3", "memory", "no process killed; at most 512 MiB");
     memory.measure(format!("at most {} MiB", ours.rss_bytes_max >> 20));
     match ours.oom_kills {
-        Some(kills) => memory.measure(format!("{kills} killed by the kernel")).check(kills == 0, "killed by the kernel"),
+        Some(kills) => {
+            memory.measure(format!("{kills} killed by the kernel")).check(kills == 0, "killed by the kernel")
+        }
         None => memory.measure("watched, not bounded: no control group could be made"),
     };
     memory.check(ours.rss_bytes_max <= MEMORY_BYTES, "more than 512 MiB");

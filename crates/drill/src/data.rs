@@ -212,12 +212,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let posts = fill(dir.path(), 300, 2).await.unwrap();
         let store = Store::lsm(dir.path(), tables::ALL, &Config::default()).unwrap();
-        let keys: Vec<_> = posts
-            .uris
-            .iter()
-            .chain(&posts.giants)
-            .map(|uri| gp_index::records::key_of(uri).unwrap())
-            .collect();
+        let keys: Vec<_> =
+            posts.uris.iter().chain(&posts.giants).map(|uri| gp_index::records::key_of(uri).unwrap()).collect();
         assert!(store.get(&keys).await.unwrap().iter().all(Option::is_some));
     }
 }

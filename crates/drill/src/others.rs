@@ -1,6 +1,6 @@
 //! One thing at a time goes wrong: a hot key, a cold cache, a slow store, too much work, a caller that wants all of it.
 //!
-//! The plane of most of these runs over a store that takes 20 ms for each visit, eight visits at a time, so that what it
+//! The plane of most of these runs over a store that takes 40 ms for each visit, eight visits at a time, so that what it
 //! can do is a matter of its own rules and not of a processor which the callers use as well.
 
 use std::{
@@ -18,8 +18,8 @@ use crate::{
     wire::Metrics,
 };
 
-/// How long a visit to the store takes.
-const VISIT_US: u64 = 20_000;
+/// How long a visit to the store takes. Ten times what the plane can do then is what a small machine can still ask.
+const VISIT_US: u64 = 40_000;
 /// Calls at a time with which the most is measured.
 const SATURATING: usize = 64;
 /// Names of the small callers.
@@ -46,7 +46,8 @@ pub async fn slow_plane(rig: &Rig, more: &[&str]) -> Result<Program> {
 ///
 /// A part of it cannot be started.
 pub async fn hot_key(rig: &Rig, scale: &Scale) -> Result<Row> {
-    let mut row = Row::new("F19", "a hot key", "small p99 <= 1.2x (one process: there is no node to be out of balance)");
+    let mut row =
+        Row::new("F19", "a hot key", "small p99 <= 1.2x (one process: there is no node to be out of balance)");
     let plane = Program::start(&rig.serve(&rig.data(), &["--near-cache-mib", "256"])).await?;
     rig.warm(&plane).await?;
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
@@ -93,10 +94,8 @@ pub async fn noisy_caller(rig: &Rig, scale: &Scale) -> Result<Row> {
     let most_bulk = load::saturate(&of_bulk, &bulk(1.0), SATURATING, scale.measure()).await;
     // All small callers together ask for three tenths of what the plane can do.
     let each = most_small.answered_per_second() * 0.3 / CALLERS.len() as f64;
-    let small: Vec<Load> = CALLERS
-        .iter()
-        .map(|caller| Load::begin(&hosts, Offer::posts(caller, &rig.small, each)))
-        .collect();
+    let small: Vec<Load> =
+        CALLERS.iter().map(|caller| Load::begin(&hosts, Offer::posts(caller, &rig.small, each))).collect();
     let during = async |time: Duration| {
         small.iter().for_each(|it| drop(it.take()));
         tokio::time::sleep(time).await;
@@ -187,7 +186,7 @@ pub async fn overload(rig: &Rig, scale: &Scale) -> Result<Row> {
         row.check(felt.failed() == refused, format!("failures at {factor}x that are no refusals: {}", felt.failures()));
         scale.check_time(&mut row, cost_us <= 50.0 || refused < 1_000, format!("cost of a refusal at {factor}x"));
         let stopping = Instant::now();
-        let rest = load.end();
+        let rest = tokio::spawn(load.end());
         if factor == &factors[factors.len() - 1] {
             // The last of them is over; those that come now must be served as before.
             let half = Load::begin(&hosts, rig.w0(most.answered_per_second() * 0.5));
@@ -199,7 +198,9 @@ pub async fn overload(rig: &Rig, scale: &Scale) -> Result<Row> {
                 }
             }
             drop(half.end().await);
-            row.measure(recovered.map_or("not recovered".into(), |it| format!("recovered after {:.1} s", it.as_secs_f64())));
+            row.measure(
+                recovered.map_or("not recovered".into(), |it| format!("recovered after {:.1} s", it.as_secs_f64())),
+            );
             scale.check_time(&mut row, recovered.is_some_and(|it| it <= Duration::from_secs(5)), "recovery");
         }
         drop(rest.await);
@@ -213,7 +214,8 @@ pub async fn overload(rig: &Rig, scale: &Scale) -> Result<Row> {
 ///
 /// A part of it cannot be started.
 pub async fn cold_cache(rig: &Rig, scale: &Scale) -> Result<Row> {
-    let mut row = Row::new("cold", "a cold cache", "errors 0, small p99 <= 3x while it warms up, reads <= 1.05x distinct keys");
+    let mut row =
+        Row::new("cold", "a cold cache", "errors 0, small p99 <= 3x while it warms up, reads <= 1.05x distinct keys");
     let start = rig.serve(&rig.data(), &["--near-cache-mib", "256"]);
     let rate = {
         let plane = Program::start(&start).await?;
@@ -258,7 +260,9 @@ pub async fn slow_store(rig: &Rig, scale: &Scale) -> Result<Row> {
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
     // A small part of all posts is kept in memory, the rest is asked for once each.
     let uris = &rig.posts.uris;
-    let kept = Arc::new((0..500).map(|n| (data::asking(uris.iter().skip(n % 40).take(12).map(String::as_str)), 12)).collect::<Vec<_>>());
+    let kept = Arc::new(
+        (0..500).map(|n| (data::asking(uris.iter().skip(n % 40).take(12).map(String::as_str)), 12)).collect::<Vec<_>>(),
+    );
     let cold = |n: usize| data::asking((0..12).map(|at| format!("{}x{n}", uris[(n * 12 + at) % uris.len()])));
     let cold = Arc::new((0..20_000).map(|n| (cold(n), 12)).collect::<Vec<_>>());
     let hits = Load::begin(&hosts, Offer::posts("feeds", &kept, 200.0));

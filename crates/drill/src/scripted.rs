@@ -142,8 +142,7 @@ pub async fn serve(scripted: Scripted, logs: Arc<LogCounts>, stop: CancellationT
     let listener = TcpListener::bind(scripted.listen).await.context("--listen")?;
     let admin = TcpListener::bind(scripted.admin).await.context("--admin-listen")?;
     let script = Arc::new(Script { delay_us: AtomicU64::new(scripted.delay_us) });
-    let engine =
-        Lsm::open(&LsmConfig { dir: scripted.data_dir, block_cache_bytes: 64 << 20, disk_reserve_bytes: 0 })?;
+    let engine = Lsm::open(&LsmConfig { dir: scripted.data_dir, block_cache_bytes: 64 << 20, disk_reserve_bytes: 0 })?;
     let config = gp_store::Config { near_cache_bytes: scripted.near_cache_bytes, ..Default::default() };
     let engine = Slow { engine, script: Arc::clone(&script) };
     let store = Store::over(Box::new(engine), tables::ALL, &config);
@@ -152,7 +151,8 @@ pub async fn serve(scripted: Scripted, logs: Arc<LogCounts>, stop: CancellationT
         script.listen();
         told.cancel();
     })?;
-    let config = gp_serve::Config { callers: scripted.callers, background: scripted.background, logs, ..Default::default() };
+    let config =
+        gp_serve::Config { callers: scripted.callers, background: scripted.background, logs, ..Default::default() };
     Server::new(cx(store)?, Arc::new(NoOperator), config)?.serve(listener, Some(admin), stop).await;
     Ok(())
 }

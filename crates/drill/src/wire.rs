@@ -169,7 +169,8 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, Bytes)> {
         let stream = TcpStream::connect(address).await?;
         let (mut sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move { drop(connection.await) });
-        let request = Request::get(path).header("host", "plane").header("connection", "close").body(Full::<Bytes>::default())?;
+        let request =
+            Request::get(path).header("host", "plane").header("connection", "close").body(Full::<Bytes>::default())?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
@@ -196,7 +197,12 @@ impl Metrics {
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         // An exemplar may follow the value.
         let lines = lines.map(|line| line.split(" # ").next().unwrap_or(line));
-        Self(lines.filter_map(|line| line.rsplit_once(' ')).filter_map(|(s, v)| Some((s.to_owned(), v.parse().ok()?))).collect())
+        Self(
+            lines
+                .filter_map(|line| line.rsplit_once(' '))
+                .filter_map(|(s, v)| Some((s.to_owned(), v.parse().ok()?)))
+                .collect(),
+        )
     }
 
     /// The sum of all series whose name and labels begin so.
@@ -229,7 +235,8 @@ mod tests {
 
     #[test]
     fn series_are_added_by_their_beginning_and_by_a_label() {
-        let page = "# TYPE x counter\nx_total{a=\"1\",b=\"2\"} 3\nx_total{a=\"2\",b=\"2\"} 4 # {trace_id=\"f\"} 1\nxy 7\n";
+        let page =
+            "# TYPE x counter\nx_total{a=\"1\",b=\"2\"} 3\nx_total{a=\"2\",b=\"2\"} 4 # {trace_id=\"f\"} 1\nxy 7\n";
         let metrics = Metrics::read(page);
         assert_eq!((metrics.sum("x_total{"), metrics.sum("x"), metrics.len()), (7.0, 14.0, 3));
         assert_eq!(metrics.with("x_total", "a=\"2\""), 4.0);

@@ -115,7 +115,8 @@ impl Admission {
     /// `units_max` units in flight and `waiting_max` waiting pieces of work at most, for as many callers, each of which is
     /// of the background or not.
     pub(crate) fn new(units_max: u32, waiting_max: usize, background: &[bool]) -> Self {
-        let shares = background.iter().map(|background| Share { background: *background, ..Share::default() }).collect();
+        let shares =
+            background.iter().map(|background| Share { background: *background, ..Share::default() }).collect();
         let state = State { in_flight: 0, waiting: 0, now: 0, arrivals: 0, shares };
         Self {
             inner: Arc::new(Inner {

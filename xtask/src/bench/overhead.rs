@@ -55,7 +55,10 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     };
     let bare = Program::start(&bare).await?;
     rig.warm(&bare).await?;
-    println!("{:<6} {:>14} {:>14} {:>10} {:>12} {:>12} {:>10}", "keys", "bare calls/s", "calls/s", "ratio", "bare us/call", "us/call", "cost");
+    println!(
+        "{:<6} {:>14} {:>14} {:>10} {:>12} {:>12} {:>10}",
+        "keys", "bare calls/s", "calls/s", "ratio", "bare us/call", "us/call", "cost"
+    );
     let mut dear = Vec::new();
     for keys in [1, 50] {
         let uris = &rig.posts.uris;
@@ -74,7 +77,12 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 cpu[at] += program.vitals().cpu_seconds - before;
             }
         }
-        anyhow::ensure!(felt.iter().all(|it| it.failed() == 0), "calls failed: {} {}", felt[0].failures(), felt[1].failures());
+        anyhow::ensure!(
+            felt.iter().all(|it| it.failed() == 0),
+            "calls failed: {} {}",
+            felt[0].failures(),
+            felt[1].failures()
+        );
         let us = [0, 1].map(|at| cpu[at] / felt[at].answered() as f64 * 1e6);
         let ratio = felt[1].answered_per_second() / felt[0].answered_per_second();
         let cost = us[1] / us[0] - 1.0;
@@ -90,6 +98,10 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
             dear.push(keys);
         }
     }
-    anyhow::ensure!(dear.is_empty(), "calls of {dear:?} keys lose more than {:.0} % of their throughput", COST_MAX * 100.0);
+    anyhow::ensure!(
+        dear.is_empty(),
+        "calls of {dear:?} keys lose more than {:.0} % of their throughput",
+        COST_MAX * 100.0
+    );
     Ok(())
 }

@@ -161,7 +161,10 @@ pub(super) async fn f44(ctx: &Ctx) -> Result<Row> {
         let begun = Instant::now();
         let reply = ask(&mut connection, frame, None).await?;
         row.measure(format!("none: code {} after {:.2} s", reply.code, begun.elapsed().as_secs_f64()));
-        row.check(reply.code == DEADLINE_EXCEEDED && begun.elapsed() < Duration::from_millis(10_500), "none: ours is not applied");
+        row.check(
+            reply.code == DEADLINE_EXCEEDED && begun.elapsed() < Duration::from_millis(10_500),
+            "none: ours is not applied",
+        );
         plane.kill();
     }
     Ok(row)
@@ -228,7 +231,10 @@ pub(super) async fn f45(ctx: &Ctx) -> Result<Row> {
     row.check(codes.get("begun").copied().unwrap_or(0) > 0, "no answer was begun");
     row.check(now.failed() == 0, format!("others: {}", now.failures()));
     ctx.scale.check_time(&mut row, is_close(&quiet, &now, 1.25), "others' p99");
-    row.check(ctx.scale.short || (dropped > 0.0 && held < (16 << 20) as f64), "answers are not dropped at their deadline");
+    row.check(
+        ctx.scale.short || (dropped > 0.0 && held < (16 << 20) as f64),
+        "answers are not dropped at their deadline",
+    );
     drop(unread);
     drop(small.end().await);
     Ok(row)
@@ -345,14 +351,20 @@ pub(super) async fn f48(ctx: &Ctx) -> Result<Row> {
         // A call over its bytes may be refused, but never answered short.
         let fits = reply.code == 0 && data::has_an_entry_for_each(&reply.message, keys);
         aligned += u32::from(fits);
-        row.check(fits || (keys > LARGE_KEYS && reply.code == RESOURCE_EXHAUSTED), format!("{what}: code {}", reply.code));
+        row.check(
+            fits || (keys > LARGE_KEYS && reply.code == RESOURCE_EXHAUSTED),
+            format!("{what}: code {}", reply.code),
+        );
         // A post has two rows that may be read for it.
         row.check(reads <= (distinct * 2) as f64, format!("{what}: {reads:.0} reads for {distinct} distinct keys"));
     }
     let before = read().await?;
     let many: Vec<String> = (0..100_001).map(|n| uri(n % 20_000)).collect();
     let reply = ask(&mut connection, data::asking(many), None).await?;
-    row.check(reply.code == RESOURCE_EXHAUSTED && read().await? == before, format!("over the cap: code {}", reply.code));
+    row.check(
+        reply.code == RESOURCE_EXHAUSTED && read().await? == before,
+        format!("over the cap: code {}", reply.code),
+    );
     // Every method that answers with records in the order of its keys.
     let mut methods = 0;
     for (name, _, _) in gp_proto::METHODS.iter().filter(|(name, ..)| name.ends_with("Records")) {
@@ -467,10 +479,8 @@ pub(super) async fn f50(ctx: &Ctx) -> Result<Row> {
     let [plain_p99, traced_p99] = [0, 1].map(|at| p99s[at][p99s[at].len() / 2]);
     let worst_plain = p99s[0][p99s[0].len() - 1];
     let metrics = Metrics::of(traced.admin).await?;
-    let (kept, dropped) = (
-        metrics.sum("groundplane_telemetry_kept_total{"),
-        metrics.sum("groundplane_telemetry_dropped_total{"),
-    );
+    let (kept, dropped) =
+        (metrics.sum("groundplane_telemetry_kept_total{"), metrics.sum("groundplane_telemetry_dropped_total{"));
     let slowest = scrapes.lock().iter().copied().fold(0.0, f64::max);
     let grown = traced.vitals().rss_bytes.saturating_sub(before.rss_bytes) >> 20;
     row.measure(format!(
@@ -515,7 +525,10 @@ pub(super) async fn f51(ctx: &Ctx) -> Result<Row> {
     }
     let after = Metrics::of(plane.admin).await?;
     let other = after.with("groundplane_rpc_requests_total", "caller=\"other\"");
-    row.measure(format!("{before} series before, {} after {names} names; {other:.0} calls counted as other", after.len()));
+    row.measure(format!(
+        "{before} series before, {} after {names} names; {other:.0} calls counted as other",
+        after.len()
+    ));
     row.check(after.len() == before, "series grow");
     row.check(other >= names as f64, "calls are not counted");
     Ok(row)

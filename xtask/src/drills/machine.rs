@@ -1,9 +1,6 @@
 //! What the machine does to a process: F07 to F10.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use gp_drill::{
@@ -160,7 +157,8 @@ pub(super) async fn f08(ctx: &Ctx) -> Result<Row> {
 /// kill -9 again and again.
 pub(super) async fn f09(ctx: &Ctx) -> Result<Row> {
     const KILLS: u32 = 8;
-    let mut row = Row::new("F09", "", "leftover sockets <= pool x restarts (no pool: 0), the other instance feels nothing");
+    let mut row =
+        Row::new("F09", "", "leftover sockets <= pool x restarts (no pool: 0), the other instance feels nothing");
     let start = ctx.rig.serve(&ctx.rig.copy("second")?, &[]);
     let start_other = ctx.rig.serve(&ctx.rig.data(), &[]);
     let mut victim = Program::start(&start).await?;
@@ -226,16 +224,13 @@ pub(super) async fn f10(ctx: &Ctx) -> Result<Row> {
     let cpu_quiet = cpu(from, plane.vitals(), quiet.lasted);
     // Callers need ports as well, more than there are in a drill.
     confine::ports(33_000..=39_999)?;
-    let mut open = Vec::new();
-    let begun = Instant::now();
-    while open.len() < CONNECTIONS_MANY && begun.elapsed() < Duration::from_secs(20) {
-        let dial = || tokio::time::timeout(Duration::from_millis(500), tokio::net::TcpStream::connect(plane.listen));
+    let (mut open, mut tried) = (Vec::new(), 0);
+    while tried < CONNECTIONS_MANY {
+        // Those that nobody accepts are given up; the kernel has tried to place them.
+        let dial = || tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(plane.listen));
         let many = futures::future::join_all((0..100).map(|_| dial())).await;
-        let before = open.len();
+        tried += many.len();
         open.extend(many.into_iter().filter_map(|it| it.ok()?.ok()));
-        if open.len() == before {
-            break;
-        }
     }
     confine::ports(confine::PORTS)?;
     let from = plane.vitals();
@@ -252,14 +247,14 @@ pub(super) async fn f10(ctx: &Ctx) -> Result<Row> {
         Err(e) => format!("the admin port does not answer: {e:#}"),
     };
     row.measure(format!(
-        "{} connections opened; CPU {:+.1} %; {} of {} calls of established callers answered, {}; {says}",
+        "{} of {tried} connections opened, the others are not taken up; CPU {:+.1} %; {} of {} calls of established callers answered, {}; {says}",
         open.len(),
         cpu_more * 100.0,
         felt.answered(),
         felt.calls(),
         p99s(&quiet, &felt),
     ));
-    row.check(open.len() >= 500, "too few connections could be opened to show anything");
+    row.check(open.len() > 64, "too few connections could be opened to show anything");
     ctx.scale.check_time(&mut row, cpu_more < 0.05, "accepting takes a processor");
     row.check(felt.failed() == 0 && felt.answered() > 0, format!("established callers: {}", felt.failures()));
     row.check(health.is_ok(), "nobody is told: the admin port has no files either");

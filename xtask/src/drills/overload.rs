@@ -155,7 +155,10 @@ pub(super) async fn f40(ctx: &Ctx) -> Result<Row> {
     let twin = async {
         let memcached = ctx.rig.memcached().await?;
         let twin = Program::start(&ctx.rig.twin(memcached.address)).await?;
-        let load = Load::begin(&Hosts::new(&[twin.listen], CONNECTIONS), Offer { deadline: Some(DEADLINE), ..ctx.rig.w0(rate) });
+        let load = Load::begin(
+            &Hosts::new(&[twin.listen], CONNECTIONS),
+            Offer { deadline: Some(DEADLINE), ..ctx.rig.w0(rate) },
+        );
         drop(load.during(Duration::from_secs(1)).await);
         twin.freeze();
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -177,9 +180,7 @@ pub(super) async fn f41(ctx: &Ctx) -> Result<Row> {
     );
     let mut plane = Program::start(&ctx.rig.scripted(&ctx.rig.data(), &["--delay-us", "1000"])).await?;
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
-    let limit = async |plane: &Program| {
-        anyhow::Ok(Metrics::of(plane.admin).await?.sum("groundplane_admission_limit{"))
-    };
+    let limit = async |plane: &Program| anyhow::Ok(Metrics::of(plane.admin).await?.sum("groundplane_admission_limit{"));
     let first = limit(&plane).await?;
     let mut seen = vec![first];
     // Callers that wait 50 ms: slow reads are given up.
