@@ -14,7 +14,7 @@ use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
 use gp_store::{Store, Writer, WriterConfig};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +27,9 @@ use crate::{
 
 /// Time given to the last reads and writes once serving has ended.
 const LAST_WORK_MAX: Duration = Duration::from_secs(2);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 /// Where in the data folder the index of words is.
 const SEARCH_FOLDER: &str = "search";
@@ -64,8 +67,8 @@ pub(crate) struct Plane {
     pub(crate) cx: Cx,
     /// What the network brings; none without the role.
     pub(crate) ingest: Option<Ingest>,
-    listener: TcpListener,
-    admin_listener: TcpListener,
+    socket: TcpSocket,
+    admin_socket: TcpSocket,
     config: gp_serve::Config,
     operations: Arc<Operations>,
     search: Arc<Search>,
@@ -78,8 +81,8 @@ impl Plane {
     /// Opens the store, binds the ports and begins to follow the network. `with_ingest` false leaves the network out
     /// until [`Plane::follow`].
     pub(crate) async fn start(settings: &Settings, with_ingest: bool, logs: Arc<LogCounts>) -> Result<Self> {
-        let listener = bind(settings.listen, "--listen").await?;
-        let admin_listener = bind(settings.admin_listen, "--admin-listen").await?;
+        let socket = bind(settings.listen, "--listen")?;
+        let admin_socket = bind(settings.admin_listen, "--admin-listen")?;
         let store = open(&settings.data_dir, settings)?;
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
@@ -114,7 +117,7 @@ impl Plane {
             Some(url) => {
                 let service = Service {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
-                    instance: listener.local_addr()?.to_string(),
+                    instance: socket.local_addr()?.to_string(),
                 };
                 let (exporter, sending) = Exporter::start(url, service)?;
                 (Some(exporter as Arc<dyn Traces>), Some(sending))
@@ -135,12 +138,12 @@ impl Plane {
             ..Default::default()
         };
         Ok(Self {
-            listen: listener.local_addr()?,
-            admin: admin_listener.local_addr()?,
+            listen: socket.local_addr()?,
+            admin: admin_socket.local_addr()?,
             cx,
             ingest,
-            listener,
-            admin_listener,
+            socket,
+            admin_socket,
             config,
             operations,
             search,
@@ -153,22 +156,14 @@ impl Plane {
     /// Serves until told to stop, then ends everything in order: calls, network, writer.
     pub(crate) async fn serve(self, stop: CancellationToken) -> Result<()> {
         let Self {
-            cx,
-            ingest,
-            listener,
-            admin_listener,
-            config,
-            operations,
-            search,
-            filling,
-            traces,
-            writer_thread,
-            ..
+            cx, ingest, socket, admin_socket, config, operations, search, filling, traces, writer_thread, ..
         } = self;
         let server = Server::new(cx.clone(), Arc::clone(&operations) as _, config)?;
         if let Some(ingest) = &ingest {
             server.metrics().add(Arc::new(IngestFigures(ingest.clone())));
         }
+        let listener = socket.listen(BACKLOG).context("--listen: somebody else listens there")?;
+        let admin_listener = admin_socket.listen(BACKLOG).context("--admin-listen: somebody else listens there")?;
         server.serve(listener, Some(admin_listener), stop).await;
         tracing::info!("calls have ended");
         if let Some(traces) = traces {
@@ -207,8 +202,15 @@ async fn fill(window: Arc<Window>, cx: Cx) {
     }
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag}: cannot listen on {address}"))
+/// Takes an address, so that one that is taken already is told of before anything is opened. Nobody can connect until it
+/// is listened to: a caller that comes while the store is being opened is refused and asks another host, instead of
+/// waiting for an answer.
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What an earlier process has left in TIME_WAIT must not keep the next one out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address).with_context(|| format!("{flag}: cannot listen on {address}"))?;
+    Ok(socket)
 }
 
 fn open(dir: &Path, settings: &Settings) -> Result<Store> {

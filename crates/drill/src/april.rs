@@ -27,7 +27,7 @@ pub const MEMORY_BYTES: u64 = 512 << 20;
 /// How often it is looked at what callers felt: a point of the chart.
 const POINT: Duration = Duration::from_millis(500);
 /// W0 of both sides: what the twin can do as well while nothing is wrong.
-const W0_PER_SECOND_MAX: f64 = 400.0;
+const W0_PER_SECOND: f64 = 150.0;
 /// Posts that are served.
 const POSTS: usize = 40_000;
 /// How long it may take until callers feel nothing any more.
@@ -183,7 +183,7 @@ impl<'a> Side<'a> {
             let program = Program::start(&again(&start, &log, memory.as_ref())).await?;
             instances.push(Instance { start, program, memory, log });
         }
-        let small = rig.w0(W0_PER_SECOND_MAX);
+        let small = rig.w0(W0_PER_SECOND);
         Ok(Self { instances, cache_port, small, bulk: rig.bulk() })
     }
 

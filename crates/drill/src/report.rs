@@ -71,7 +71,7 @@ impl Report {
             Some(twin) => side(&mut out, "The naive server", twin, most),
             None => out.push_str("<figure><figcaption><h2>The naive server</h2></figcaption><p>Not run: there is no memcached on this machine.</p></figure>"),
         }
-        out.push_str("</div><h2>Verdict</h2><div class=\"wide\"><table><thead><tr><th>Check</th><th>Measured</th><th>Bar</th><th>Verdict</th></tr></thead><tbody>");
+        out.push_str("</div><h2>Verdict</h2><div class=\"wide\"><table><thead><tr><th>Check</th><th>Verdict</th><th>Measured</th><th>Bar</th></tr></thead><tbody>");
         for row in rows {
             let class = match row.verdict {
                 Verdict::Pass => "pass",
@@ -82,8 +82,12 @@ impl Report {
                 Verdict::Skipped(why) => why,
                 _ => &row.measured,
             };
-            let cells = [row.name, measured, row.bar].map(escaped).map(|it| format!("<td>{it}</td>")).concat();
-            let _ = write!(out, "<tr>{cells}<td class=\"{class}\">{}</td></tr>", row.word().to_lowercase());
+            let [name, measured, bar] = [row.name, measured, row.bar].map(escaped);
+            let word = row.word().to_lowercase();
+            let _ = write!(
+                out,
+                "<tr><td>{name}</td><td class=\"{class}\">{word}</td><td>{measured}</td><td>{bar}</td></tr>"
+            );
         }
         out.push_str("</tbody></table></div>");
         if let Some(twin) = &self.twin {

@@ -32,8 +32,8 @@ const WARM_KEYS: usize = 5_000;
 pub const LARGE_KEYS: usize = 20_000;
 /// How long the twin takes to read what its memcached does not have.
 const TWIN_STORE_MS: u64 = 1;
-/// Idle connections that the twin keeps: of the 500 ports of a drill, the part that 1,000 were of 28,232.
-const TWIN_IDLE: usize = 18;
+/// Idle connections that the twin keeps: enough for W0, as the 1,000 of the outage were for years.
+const TWIN_IDLE: usize = 250;
 
 /// How long things last.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us, tables};
+use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us, tables, window::Window};
 use gp_serve::{LogCounts, NoOperator, Server};
 use gp_store::{
     Batch, Key, Page, Scan, Store, Writer, WriterConfig,
@@ -29,6 +29,9 @@ use gp_store::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// Bytes of timelines kept in memory.
+const WINDOW_BYTES: u64 = 1 << 20;
 
 /// What the scripted plane is told.
 #[derive(Clone, Debug)]
@@ -124,6 +127,8 @@ impl IdentitySource for NoIdentities {
 pub fn cx(store: Store) -> Result<Cx> {
     let (writer, _) = Writer::start(store.clone(), WriterConfig::default())?;
     Ok(Cx {
+        // A drill asks for no timelines.
+        window: Window::over(&store, WINDOW_BYTES),
         store,
         writer,
         identity: Arc::new(NoIdentities),

@@ -3,12 +3,13 @@
 //! Nothing here knows a transport: what comes in is headers and a promise of bytes, what goes out is bytes or a
 //! [`Status`]. Nothing that every call does is done anywhere else.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
-use gp_store::on_behalf;
+use gp_store::{Purse, on_behalf};
 use http::HeaderMap;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
@@ -167,8 +168,7 @@ async fn whole(
     let _permit = if rpc.class == Class::Control { None } else { Some(turn.admit(shared).await?) };
     flight.stages.end("wait");
     flight.stage = Stage::Run;
-    let run = on_behalf(shared.callers.behalf(flight.caller, false), rpc.run(asked, &shared.cx));
-    let message = within(deadline, run).await??;
+    let message = within(deadline, run(shared, rpc, flight.caller, false, asked)).await??;
     flight.stages.end("run");
     let held = shared.budget.hold(message.len())?;
     let bytes = message.len();
@@ -253,10 +253,37 @@ async fn answer_slice(
     let begun = noted.then(|| (Instant::now(), asked.price().keys));
     let _permit = turn.admit(shared).await.map_err(|status| (Stage::Admission, status))?;
     let admitted = Instant::now();
-    let run = on_behalf(shared.callers.behalf(caller, true), rpc.run(asked, &shared.cx));
-    let part = run.await.map_err(|e| (Stage::Run, Status::from(e)))?;
+    let part = run(shared, rpc, caller, true, asked).await.map_err(|status| (Stage::Run, status))?;
     let times = begun.map(|(asked, keys)| Times { asked, admitted, answered: Instant::now(), keys });
     Ok((part, times))
+}
+
+/// Runs a request or a part of one. What is read for it counts as bytes in memory from the moment it is read, so that
+/// large records are refused while they are being read and not once they are all there.
+async fn run(shared: &Shared, rpc: &Rpc, caller: CallerId, bulk: bool, asked: Box<dyn Asked>) -> Result<Bytes, Status> {
+    let read = Arc::new(Read { held: Mutex::new(shared.budget.hold(0)?), refused: Mutex::new(None) });
+    let purse: Arc<dyn Purse> = Arc::clone(&read) as _;
+    let answer = on_behalf(shared.callers.behalf(caller, bulk), purse, rpc.run(asked, &shared.cx)).await;
+    answer.map_err(|e| read.refused.lock().take().unwrap_or_else(|| e.into()))
+}
+
+/// What has been read for a piece of work.
+struct Read {
+    held: Mutex<Held>,
+    /// Why the last of it was too much.
+    refused: Mutex<Option<Status>>,
+}
+
+impl Purse for Read {
+    fn take(&self, bytes: usize) -> bool {
+        match self.held.lock().grow(bytes) {
+            Ok(()) => true,
+            Err(status) => {
+                *self.refused.lock() = Some(status);
+                false
+            }
+        }
+    }
 }
 
 /// A piece of work that wants room.

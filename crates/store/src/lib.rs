@@ -35,7 +35,7 @@ pub use key::{KEY_BYTES_MAX, Key, KeyBuilder, Partition};
 pub use scan::{Page, ROWS_PER_SCAN_MAX, Row, Scan};
 pub use store::{Config, Figures, Store};
 pub use table::{Cache, Column, Kind, Table};
-pub use turns::{Behalf, on_behalf};
+pub use turns::{Behalf, Purse, on_behalf};
 pub use view::View;
 pub use writer::{Done, Writer, WriterConfig, WriterFigures};
 

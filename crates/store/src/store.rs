@@ -20,11 +20,15 @@ use crate::{
         mem::Mem,
     },
     recent::Recent,
-    turns::Turns,
+    turns::{self, Turns},
 };
 
 /// Keys that one visit to the engine may read before others get their turn.
 const KEYS_PER_SLICE: usize = 256;
+
+/// Keys that are asked of the engine at a time, and bytes after which a visit ends: values may be a mebibyte each.
+const KEYS_PER_LOOK: usize = 32;
+const BYTES_PER_SLICE: usize = 2 << 20;
 
 /// Scans that one visit to the engine may make before others get their turn.
 const SCANS_PER_SLICE: usize = 16;
@@ -195,13 +199,13 @@ impl Store {
             return Ok(answers);
         }
         let mut found: Vec<Option<Bytes>> = Vec::with_capacity(missing.len());
-        let mut rest = missing.into_iter();
-        loop {
-            let slice: Vec<Key> = rest.by_ref().take(KEYS_PER_SLICE).collect();
-            if slice.is_empty() {
-                break;
-            }
-            found.extend(self.visit(slice.len(), move |store| store.read_through(&slice)).await?);
+        let missing: Arc<[Key]> = missing.into();
+        while found.len() < missing.len() {
+            let (from, keys) = (found.len(), Arc::clone(&missing));
+            let to = keys.len().min(from + KEYS_PER_SLICE);
+            let read = self.visit(to - from, move |store| store.read_through(&keys[from..to])).await?;
+            turns::pay(read.iter().flatten().map(Bytes::len).sum())?;
+            found.extend(read);
         }
         for (place, slot) in places {
             answers[place].clone_from(&found[slot]);
@@ -214,21 +218,32 @@ impl Store {
         Ok(self.get(std::slice::from_ref(key)).await?.pop().flatten())
     }
 
+    /// The value at each key as far as one visit goes: as many keys as there are, or fewer where values are large.
     fn read_through(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
-        self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
-        let tickets: Vec<Option<Ticket>> = keys
-            .iter()
-            .map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key)))
-            .collect();
-        let mut values = self.inner.engine.get(keys)?;
-        for ((key, ticket), value) in keys.iter().zip(tickets).zip(&mut values) {
-            let Some(ticket) = ticket else { continue };
-            if let Cache::NearAs(make) = self.cache_of(key) {
-                *value = value.take().map(|v| make(key, &v));
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        for keys in keys.chunks(KEYS_PER_LOOK) {
+            self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
+            let tickets: Vec<Option<Ticket>> = keys
+                .iter()
+                .map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key)))
+                .collect();
+            let mut values = self.inner.engine.get(keys)?;
+            for ((key, ticket), value) in keys.iter().zip(tickets).zip(&mut values) {
+                if let Some(ticket) = ticket {
+                    if let Cache::NearAs(make) = self.cache_of(key) {
+                        *value = value.take().map(|v| make(key, &v));
+                    }
+                    self.inner.near.fill(key, ticket, value.as_ref());
+                }
+                bytes += value.as_ref().map_or(0, Bytes::len);
             }
-            self.inner.near.fill(key, ticket, value.as_ref());
+            answers.extend(values);
+            if bytes > BYTES_PER_SLICE {
+                break;
+            }
         }
-        Ok(values)
+        Ok(answers)
     }
 
     /// One partition in order.

@@ -31,13 +31,26 @@ pub struct Behalf {
     pub can_wait: bool,
 }
 
-tokio::task_local! {
-    static BEHALF: Behalf;
+/// A bound on the bytes that are read on somebody's behalf and kept until they are answered.
+pub trait Purse: Send + Sync {
+    /// Takes as many bytes, or says that there are not as many left; then what is being read is refused.
+    fn take(&self, bytes: usize) -> bool;
 }
 
-/// Runs a future whose reads are on somebody's behalf.
-pub fn on_behalf<F: Future>(of: Behalf, work: F) -> impl Future<Output = F::Output> {
-    BEHALF.scope(of, work)
+tokio::task_local! {
+    static BEHALF: Behalf;
+    static PURSE: Arc<dyn Purse>;
+}
+
+/// Runs a future whose reads are on somebody's behalf, and pays for what is read out of a purse.
+pub fn on_behalf<F: Future>(of: Behalf, purse: Arc<dyn Purse>, work: F) -> impl Future<Output = F::Output> {
+    BEHALF.scope(of, PURSE.scope(purse, work))
+}
+
+/// Takes bytes out of the purse of whoever is read for.
+pub(crate) fn pay(bytes: usize) -> Result<()> {
+    // What the plane reads for itself has bounds of its own.
+    if PURSE.try_with(|purse| purse.take(bytes)).unwrap_or(true) { Ok(()) } else { Err(Error::Busy) }
 }
 
 /// The bound on visits to the engine, and who waits for one.
@@ -233,6 +246,14 @@ mod tests {
 
     use super::*;
 
+    struct Endless;
+
+    impl Purse for Endless {
+        fn take(&self, _: usize) -> bool {
+            true
+        }
+    }
+
     fn of(caller: u8) -> Behalf {
         Behalf { caller, ..Behalf::default() }
     }
@@ -244,7 +265,7 @@ mod tests {
         let (tell, mut ran) = mpsc::channel(asked.len());
         for (behalf, keys) in asked {
             let (turns, tell, behalf, keys) = (Arc::clone(&turns), tell.clone(), *behalf, *keys);
-            tokio::spawn(on_behalf(behalf, async move {
+            tokio::spawn(on_behalf(behalf, Arc::new(Endless), async move {
                 let turn = turns.turn(keys).await.unwrap();
                 tell.send(behalf).await.unwrap();
                 drop(turn);
