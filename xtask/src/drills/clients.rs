@@ -57,7 +57,7 @@ async fn until_nothing_left(admin: SocketAddr, patience: Duration) -> Result<([f
 /// Calls that are given up, many at once and again and again.
 pub(super) async fn f43(ctx: &Ctx) -> Result<Row> {
     const AT_ONCE: usize = 1_000;
-    let cycles = if ctx.scale.short { 2_000 } else { 50_000 };
+    let cycles = if ctx.scale.short { 2_000 } else { 10_000 };
     let mut row = Row::new(
         "F43",
         "",
