@@ -207,7 +207,7 @@ const SEEDED: &[(&str, &str, usize)] = &[
 ];
 
 /// How many of the planted texts are judged as they must be, and how many there are.
-pub fn seeded() -> (usize, usize) {
+pub(crate) fn seeded() -> (usize, usize) {
     let right = SEEDED.iter().filter(|(path, text, times)| {
         let mut wrong = Vec::new();
         check_bans(path, text, &mut wrong);

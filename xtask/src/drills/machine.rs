@@ -227,10 +227,16 @@ pub(super) async fn f10(ctx: &Ctx) -> Result<Row> {
     let (mut open, mut tried) = (Vec::new(), 0);
     while tried < CONNECTIONS_MANY {
         // Those that nobody accepts are given up; the kernel has tried to place them.
-        let dial = || tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(plane.listen));
-        let many = futures::future::join_all((0..100).map(|_| dial())).await;
-        tried += many.len();
-        open.extend(many.into_iter().filter_map(|it| it.ok()?.ok()));
+        let mut dials = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            dials.spawn(tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(plane.listen)));
+            tried += 1;
+        }
+        while let Some(dialled) = dials.join_next().await {
+            if let Ok(Ok(Ok(stream))) = dialled {
+                open.push(stream);
+            }
+        }
     }
     confine::ports(confine::PORTS)?;
     let from = plane.vitals();
