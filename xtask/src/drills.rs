@@ -68,6 +68,8 @@ macro_rules! drill {
 }
 
 const MEMCACHED: &str = "needs memcached behind the plane: `cargo xtask faults`, once that layer is in";
+const POISON: &str =
+    "a cached one needs memcached behind the plane; a stored one still fails its whole call, so it would fail";
 const CLUSTER: &str = "needs a CQL cluster behind the plane, which is not in this version";
 
 /// Every failure mode, in the order of the catalogue.
@@ -118,7 +120,7 @@ const ROWS: &[(&str, &str, Run)] = &[
     ("F44", "deadlines", drill!(clients::f44)),
     ("F45", "stalled reader", drill!(clients::f45)),
     ("F46", "giant responses †", drill!(clients::f46)),
-    ("F47", "poison record", Run::Not(MEMCACHED)),
+    ("F47", "poison record", Run::Not(POISON)),
     ("F48", "hostile input", drill!(clients::f48)),
     ("F49", "drain", drill!(clients::f49)),
     ("F50", "telemetry down", drill!(clients::f50)),
