@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Only these rows, as F01,F38.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Phases of two seconds, and no verdict on times: what can be counted, within a minute.
+    /// Phases of two seconds, no verdict on times, and only what can be counted quickly.
     #[arg(long)]
     short: bool,
     /// A program that is built already.
