@@ -20,6 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("serve", &["index", "proto", "store", "atproto"]),
     ("ingest", &["index", "store", "atproto", "proto"]),
     ("synth", &["atproto"]),
+    ("sim", &[]),
 ];
 
 /// A construct that only its owners may use.
@@ -42,7 +43,7 @@ const BANS: &[Ban] = &[
     Ban {
         text: "tokio::spawn(",
         why: "only owners of long-lived tasks start tasks: index asks for keys and the store decides how",
-        owners: &["crates/ingest/", "crates/serve/", "crates/synth/", "groundplane/", "xtask/"],
+        owners: &["crates/ingest/", "crates/serve/", "crates/synth/", "crates/sim/", "groundplane/", "xtask/"],
     },
     Ban {
         text: "spawn_blocking(",
@@ -65,7 +66,7 @@ const BANS: &[Ban] = &[
     Ban {
         text: "TcpStream::connect",
         why: "only the owners of connections dial",
-        owners: &["xtask/", "crates/ingest/", "crates/synth/", "groundplane/"],
+        owners: &["xtask/", "crates/ingest/", "crates/synth/", "crates/sim/", "groundplane/"],
     },
     Ban { text: "unsafe {", why: "unsafe code is forbidden", owners: &[] },
 ];
