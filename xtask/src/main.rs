@@ -9,7 +9,9 @@ mod crash;
 mod dashboards;
 mod drill;
 mod e2e;
+mod faults;
 mod labels;
+mod memcached;
 mod node;
 mod page;
 mod parity;
@@ -53,6 +55,8 @@ enum Task {
     Bench(bench::Bench),
     /// Prometheus and the rules of this repository against a caller that sends large batches: is somebody told in time?
     Drill(drill::Args),
+    /// memcached down, slow, wrong, cold, late: a line a failure, with what was measured and the bar.
+    Faults(faults::Args),
     /// The page of the admin port in a real browser.
     Page(page::Args),
     /// Make the rules for Prometheus, the board for Grafana and the runbook from their definitions.
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         Task::E2e(args) => e2e::run(&args).and_then(counted),
         Task::Labels(args) => labels::run(&args),
         Task::Drill(args) => drill::run(&args).and_then(counted),
+        Task::Faults(args) => faults::run(&args).and_then(counted),
         Task::Page(args) => page::run(&args).and_then(counted),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");

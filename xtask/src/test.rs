@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bench, crash, dashboards, drill, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport, validation,
+    bench, crash, dashboards, drill, e2e, faults, labels, node::Node, page, parity, proto, shell, tidy, transport,
+    validation,
 };
 
 /// Results of the parts that have run.
@@ -33,6 +34,7 @@ const PARTS: &[Part] = &[
     ("transport", transport::run),
     ("search", bench::search::short),
     ("pages", bench::pages::short),
+    ("faults", faults::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),
     ("page", || page::run(&page::Args::default())),
