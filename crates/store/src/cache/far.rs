@@ -432,7 +432,13 @@ impl Far {
     fn write_down(&self, engine: &dyn Local) -> Result<()> {
         let mut batch = Batch::new();
         for (node, at) in self.nodes.iter().enumerate() {
-            let keys = at.ledger.lock().all(JOURNAL_KEYS_MAX);
+            let keys = {
+                let ledger = at.ledger.lock();
+                // Keys of a node that is away grow in number with every group: to write all of them every time would cost
+                // more than to begin that node anew after a crash.
+                let is_worth_it = ledger.is_clean() || self.client.is_usable(node);
+                if is_worth_it { ledger.all(JOURNAL_KEYS_MAX) } else { None }
+            };
             put_row(&mut batch, &self.config.nodes[node], at.epoch.load(Relaxed), keys.as_deref());
         }
         engine.apply(&batch)
