@@ -93,6 +93,9 @@ pub enum Wrote {
     Unknown,
 }
 
+/// Changes that go in one packet: verb, the slot and connection of their lease, places in what was asked.
+type Group = (Verb, Option<(usize, u64)>, Vec<usize>);
+
 /// The nodes of a fleet. Cheap to clone; connections end when the last clone is gone.
 #[derive(Clone)]
 pub struct Client {
@@ -166,7 +169,7 @@ impl Client {
         let mut wrote = vec![Wrote::Unknown; ops.len()];
         let Some(at) = self.nodes.get(node) else { return wrote };
         // By verb, and by the connection of the lease.
-        let mut groups: Vec<(Verb, Option<(usize, u64)>, Vec<usize>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (n, op) in ops.iter().enumerate() {
             if let Op::Set { value, .. } = op
                 && value.len() > self.config.value_bytes_max

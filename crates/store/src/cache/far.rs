@@ -563,7 +563,7 @@ fn hex(out: &mut Vec<u8>, number: u128, digits: u32) {
 /// One row a node: epoch, whether all keys that were being changed follow, and they.
 fn put_row(batch: &mut Batch, address: &str, epoch: u64, changing: Option<&[Hash]>) {
     let keys = changing.unwrap_or_default();
-    let mut row = Vec::with_capacity(9 + keys.len() * size_of::<Hash>());
+    let mut row = Vec::with_capacity(9 + size_of_val(keys));
     row.extend_from_slice(&epoch.to_be_bytes());
     row.push(u8::from(changing.is_some()));
     keys.iter().for_each(|hash| row.extend_from_slice(&hash.to_be_bytes()));
