@@ -26,13 +26,15 @@ const TWICE: u8 = 2;
 const SILENT: u8 = 3;
 const HANGS_UP: u8 = 4;
 
+/// Value, number, and whether the right to fill was given away.
+type Item = (Vec<u8>, u64, bool);
+
 #[derive(Default)]
 struct Shared {
     mood: AtomicU8,
     accepted: AtomicU64,
     cas: AtomicU64,
-    /// Value, number, and whether the right to fill was given away.
-    items: Mutex<HashMap<String, (Vec<u8>, u64, bool)>>,
+    items: Mutex<HashMap<String, Item>>,
 }
 
 async fn server() -> (SocketAddr, Arc<Shared>) {
