@@ -65,6 +65,7 @@ const BANS: &[Ban] = &[
             // Reads its own files.
             "crates/search/src/page.rs",
             "groundplane/",
+            "xtask/",
         ],
     },
     Ban {
