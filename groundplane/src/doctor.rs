@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use futures::StreamExt as _;
 use gp_serve::host::{self, Ports};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     serve::install_tls,
@@ -96,6 +97,9 @@ pub(crate) fn run(settings: Settings) -> Result<bool> {
     findings.extend(host_findings(&settings));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     findings.extend(runtime.block_on(peer_findings(&settings)));
+    for node in settings.memcached_nodes() {
+        findings.push(runtime.block_on(memcached(&node)));
+    }
     let mut text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
     let count = |verdict| findings.iter().filter(|it| it.verdict == verdict).count();
     let (musts, shoulds) = (count(Verdict::Must), count(Verdict::Should));
@@ -339,6 +343,26 @@ async fn ask(client: &reqwest::Client, peer: Peer) -> (Finding, Option<SystemTim
                 None,
             )
         }
+    }
+}
+
+/// A node of memcached: that it says its version. Whether it can what we need, `serve` finds out and says in `/status`.
+async fn memcached(node: &str) -> Finding {
+    let about = "memcached";
+    let ask = async {
+        let mut stream = tokio::net::TcpStream::connect(node).await?;
+        stream.write_all(b"version\r\n").await?;
+        let mut line = String::new();
+        tokio::io::BufReader::new(stream.take(256)).read_line(&mut line).await?;
+        Ok::<_, std::io::Error>(line)
+    };
+    match tokio::time::timeout(ANSWER_MAX, ask).await {
+        Ok(Ok(line)) if line.starts_with("VERSION ") => good(about, format!("{node} answers: {}", line.trim())),
+        Ok(Ok(line)) => {
+            should(about, format!("{node} answers {:?}, which is no memcached: look at --memcached", line.trim()))
+        }
+        Ok(Err(e)) => should(about, format!("{node} does not answer ({e}): reads will go to the store")),
+        Err(_) => should(about, format!("{node} does not answer in time: reads will go to the store")),
     }
 }
 

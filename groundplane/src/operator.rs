@@ -85,6 +85,21 @@ impl Operations {
                 "bytes": figures.disk_bytes,
             }),
         );
+        if let Some(far) = self.cx.store.far_figures() {
+            let nodes: Vec<Value> = far
+                .nodes
+                .iter()
+                .map(|node| {
+                    json!({
+                        "node": node.client.address,
+                        "state": node.state(),
+                        "connections": node.client.connections_up,
+                        "lost": node.lost_now,
+                    })
+                })
+                .collect();
+            status.insert("memcached".into(), nodes.into());
+        }
         // Follows are read from the store itself, and the window follows the writer: both are as far as the store is.
         status.insert("graph".into(), json!({ "ready": true, "lag_seconds": 0 }));
         let window = self.cx.window.figures();

@@ -217,12 +217,18 @@ fn open(dir: &Path, settings: &Settings) -> Result<Store> {
     let mut all: Vec<&'static gp_store::Table> = tables::ALL.to_vec();
     all.extend_from_slice(gp_ingest::TABLES);
     all.extend_from_slice(gp_search::TABLES);
+    all.extend_from_slice(gp_store::TABLES);
     let config = gp_store::Config {
         near_cache_bytes: settings.near_cache_mib << 20,
         block_cache_bytes: settings.block_cache_mib << 20,
         ..Default::default()
     };
-    Ok(Store::lsm(dir, &all, &config)?)
+    let store = Store::lsm(dir, &all, &config)?;
+    let nodes = settings.memcached_nodes();
+    if nodes.is_empty() {
+        return Ok(store);
+    }
+    Ok(store.with_memcached(gp_store::FarConfig { nodes, ..Default::default() })?)
 }
 
 fn identity_config(settings: &Settings) -> IdentityConfig {

@@ -100,7 +100,7 @@ pub(crate) struct Settings {
     /// Site on which profiles are shown to people: sitemaps name <url>/profile/<handle>.
     #[arg(long, env = "GROUNDPLANE_SITEMAP_URL", default_value = SITEMAP_URL)]
     pub(crate) sitemap_url: String,
-    /// memcached nodes as host:port,host:port.
+    /// memcached nodes as host:port,host:port: the same list, in any order, in every process. None: no memcached.
     #[arg(long, env = "GROUNDPLANE_MEMCACHED")]
     pub(crate) memcached: Option<String>,
     /// Bearer token for everything on the admin port that changes state. Without it those calls are refused unless the
@@ -253,8 +253,11 @@ impl Settings {
         if self.store != "embedded" {
             return wrong(format!("--store: {:?} is not offered by this version: use embedded", self.store));
         }
-        if self.memcached.is_some() {
-            return wrong("--memcached is not offered by this version: leave it out".into());
+        for node in self.memcached_nodes() {
+            let port = node.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                return wrong(format!("--memcached: {node:?} is not host:port, as in cache-1:11211,cache-2:11211"));
+            }
         }
         self.sitemap_url = match self.sitemap_url.trim().trim_end_matches('/') {
             "" => SITEMAP_URL.to_owned(),
@@ -293,6 +296,15 @@ impl Settings {
         // FNV-1a, so that it stays the same from one build to the next.
         let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         format!("{:016x}", format!("{shown:?}").bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+    }
+
+    /// The nodes of memcached.
+    pub(crate) fn memcached_nodes(&self) -> Vec<String> {
+        let listed = self.memcached.as_deref().unwrap_or_default().split(',').map(str::trim);
+        let mut nodes: Vec<String> = listed.filter(|node| !node.is_empty()).map(str::to_owned).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
 
     /// Whether a role runs in this process.

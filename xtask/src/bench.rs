@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: our figures beside the reference's, on the same data in the same run.
 
+mod cache;
 mod filled;
 mod load;
 mod overhead;
@@ -41,6 +42,8 @@ pub(crate) enum Bench {
     GetPostRecords(Args),
     /// What admission, metrics, deadlines and traces cost together, beside a server without any of them.
     Overhead(overhead::Args),
+    /// Batches of 20,000 keys from memcached, beside what one connection carries.
+    Cache(Args),
     /// Latency of post search and typeahead over a million posts, size and rate of the index, and the reference's.
     Search(search::Args),
     /// Latency of timelines, graphs and threads over a large network, and the reference's over the same rows.
@@ -75,6 +78,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
             Bench::Ingest(args) => ingest(&args).await.map(drop),
             Bench::GetPostRecords(args) => get_post_records(&args).await,
             Bench::Overhead(args) => overhead::run(&args).await,
+            Bench::Cache(args) => cache::run(&args).await,
             Bench::Search(args) => search::run(&args).await.map(drop),
             Bench::Pages(args) => pages::run(&args).await.map(drop),
         }

@@ -10,7 +10,9 @@ mod dashboards;
 mod drill;
 mod drills;
 mod e2e;
+mod faults;
 mod labels;
+mod memcached;
 mod node;
 mod page;
 mod parity;
@@ -56,6 +58,8 @@ enum Task {
     Drill(drill::Args),
     /// Every failure mode of the catalogue that can be had on one machine: measured, bar, pass or fail, beside a naive twin.
     Drills(drills::Args),
+    /// memcached down, slow, wrong, cold, late: a line a failure, with what was measured and the bar.
+    Faults(faults::Args),
     /// The page of the admin port in a real browser.
     Page(page::Args),
     /// Make the rules for Prometheus, the board for Grafana and the runbook from their definitions.
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Task::Labels(args) => labels::run(&args),
         Task::Drill(args) => drill::run(&args).and_then(counted),
         Task::Drills(args) => drills::run(&args).and_then(counted),
+        Task::Faults(args) => faults::run(&args).and_then(counted),
         Task::Page(args) => page::run(&args).and_then(counted),
         Task::Crash(args) => crash::run(&args).and_then(|outcome| {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");

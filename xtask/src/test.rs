@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bench, crash, dashboards, drill, drills, e2e, labels, node::Node, page, parity, proto, shell, tidy, transport,
+    bench, crash, dashboards, drill, drills, e2e, faults, labels, node::Node, page, parity, proto, shell, tidy, transport,
     validation,
 };
 
@@ -34,6 +34,7 @@ const PARTS: &[Part] = &[
     ("transport", transport::run),
     ("search", bench::search::short),
     ("pages", bench::pages::short),
+    ("faults", faults::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),
     ("drills", drills::short),

@@ -1,8 +1,8 @@
 //! Counts of what was done to subjects and by accounts.
 //!
 //! Every count is a cell of a head that changes in the same write as the rows it counts, so reading it is one look-up
-//! of a small row that is mostly in memory. What is in memory is never older than the last write, so a caller who asks
-//! for answers that are not cached gets the same ones.
+//! of a small row that is mostly in memory. In the process that writes, what is in memory is never older than the last
+//! write; elsewhere a caller may name accounts whose counts must not come from a cache.
 
 use gp_proto as proto;
 use gp_store::Key;
@@ -18,8 +18,20 @@ pub async fn get_interaction_counts(
     cx: &Cx,
     req: proto::GetInteractionCountsRequest,
 ) -> Result<proto::GetInteractionCountsResponse> {
-    let keys: Vec<Key> = req.refs.iter().map(|r| tables::on_head(&r.uri)).collect();
-    let heads: Vec<Head> = cx.store.get(&keys).await?.iter().map(|h| Head::read(h.as_ref())).collect();
+    let skips = |uri: &str| {
+        let author = uri.strip_prefix("at://").and_then(|rest| rest.split('/').next());
+        author.is_some_and(|author| req.skip_cache_for_dids.iter().any(|did| did == author))
+    };
+    let (mut kept, mut fresh, mut is_fresh) = (Vec::new(), Vec::new(), Vec::with_capacity(req.refs.len()));
+    for subject in &req.refs {
+        let key = tables::on_head(&subject.uri);
+        is_fresh.push(!req.skip_cache_for_dids.is_empty() && skips(&subject.uri));
+        if is_fresh.last() == Some(&true) { &mut fresh } else { &mut kept }.push(key);
+    }
+    let mut fresh = if fresh.is_empty() { Vec::new() } else { cx.store.get_fresh(&fresh).await? }.into_iter();
+    let mut kept = cx.store.get(&kept).await?.into_iter();
+    let found = is_fresh.iter().map(|is_fresh| if *is_fresh { fresh.next() } else { kept.next() }.flatten());
+    let heads: Vec<Head> = found.map(|head| Head::read(head.as_ref())).collect();
     let all = |cell: OnCount| heads.iter().map(|head| head.on(cell)).collect();
     Ok(proto::GetInteractionCountsResponse {
         likes: all(OnCount::Likes),

@@ -6,8 +6,8 @@
 //! every engine). There is no fourth way to reach a row, and none of the three has an unbounded form.
 //!
 //! ```text
-//! read   get, scan -> near cache -> engine
-//! write  job on a View -> group -> batch -> engine -> near cache forgets, observers are told -> Done
+//! read   get, scan -> near cache -> memcached, if there is one -> engine
+//! write  job on a View -> group -> batch -> caches forget -> engine -> observers are told -> Done
 //! ```
 //!
 //! What does not live here: anything that knows what a like is. Columns are bytes with an order.
@@ -29,14 +29,19 @@ pub mod conformance;
 pub mod engine;
 
 pub use batch::{Batch, Change, VALUE_BYTES_MAX};
+pub use cache::{FarConfig, FarFigures, FarNode};
 pub use digest::{Digest, digest};
 pub use error::{Error, Result};
+pub use gp_memcached::DIAL_RESULTS;
 pub use key::{KEY_BYTES_MAX, Key, KeyBuilder, Partition};
 pub use scan::{Page, ROWS_PER_SCAN_MAX, Row, Scan};
 pub use store::{Config, Figures, Store};
 pub use table::{Cache, Column, Kind, Table};
 pub use turns::{Behalf, Purse, on_behalf};
 pub use view::View;
+/// Tables of the store's own.
+pub static TABLES: &[&Table] = &[&cache::far::NODES];
+
 pub use writer::{Done, Writer, WriterConfig, WriterFigures};
 
 /// Lets other tasks of the thread have their turn: for loops over what callers decide the length of.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Batch, Cache, Change, Error, Key, Page, Result, Scan, Table, View,
-    cache::{Near, Ticket},
+    cache::{FarConfig, FarFigures, Near, Ticket, far::Far},
     engine::{
         Local,
         lsm::{DISK_RESERVE_BYTES, Lsm, LsmConfig},
@@ -76,6 +76,7 @@ pub struct Store {
 struct Inner {
     engine: Box<dyn Local>,
     near: Near,
+    far: OnceLock<Arc<Far>>,
     recent: Mutex<Recent>,
     tables: [Option<&'static Table>; 256],
     reads: Arc<Turns>,
@@ -154,6 +155,7 @@ impl Store {
             inner: Arc::new(Inner {
                 engine,
                 near: Near::new(config.near_cache_bytes),
+                far: OnceLock::new(),
                 recent: Mutex::new(Recent::new(config.recent_bytes)),
                 tables: by_id,
                 reads: Turns::new(config.reads_in_flight_max, config.reads_waiting_max),
@@ -165,7 +167,35 @@ impl Store {
         }
     }
 
-    fn cache_of(&self, key: &Key) -> Cache {
+    /// Puts memcached in front of this store. Before anything is read or written; at most once.
+    ///
+    /// It need not be reachable: until it is, reads go to the engine. Tables whose answers may be kept in memory are kept
+    /// there too, as stored.
+    pub fn with_memcached(self, config: FarConfig) -> Result<Self> {
+        let far = Far::start(config, &*self.inner.engine)?;
+        if self.inner.far.set(far).is_err() {
+            return Err(Error::Engine("memcached is in front of this store already".into()));
+        }
+        Ok(self)
+    }
+
+    /// What can be said about memcached, if it is in front of this store.
+    pub fn far_figures(&self) -> Option<FarFigures> {
+        self.inner.far.get().map(|far| far.figures())
+    }
+
+    /// Nobody writes any more: other processes may read memcached without hearing from the writer.
+    pub(crate) fn seal(&self) {
+        if let Some(far) = self.inner.far.get() {
+            far.seal();
+        }
+    }
+
+    pub(crate) fn near(&self) -> &Near {
+        &self.inner.near
+    }
+
+    pub(crate) fn cache_of(&self, key: &Key) -> Cache {
         self.inner.tables[usize::from(key.table_id())].map_or(Cache::Never, |t| t.cache)
     }
 
@@ -199,9 +229,14 @@ impl Store {
             return Ok(answers);
         }
         let mut found: Vec<Option<Bytes>> = Vec::with_capacity(missing.len());
+        if let Some(far) = self.inner.far.get() {
+            found = self.get_behind_near(far, missing).await?;
+            missing = Vec::new();
+        }
         let missing: Arc<[Key]> = missing.into();
-        while found.len() < missing.len() {
-            let (from, keys) = (found.len(), Arc::clone(&missing));
+        let first = found.len();
+        while found.len() - first < missing.len() {
+            let (from, keys) = (found.len() - first, Arc::clone(&missing));
             let to = keys.len().min(from + KEYS_PER_SLICE);
             let read = self.visit(to - from, move |store| store.read_through(&keys[from..to])).await?;
             turns::pay(read.iter().flatten().map(Bytes::len).sum())?;
@@ -216,6 +251,55 @@ impl Store {
     /// One value.
     pub async fn get_one(&self, key: &Key) -> Result<Option<Bytes>> {
         Ok(self.get(std::slice::from_ref(key)).await?.pop().flatten())
+    }
+
+    /// With memcached: the keys of tables that are kept go through it, the others to the engine.
+    async fn get_behind_near(&self, far: &Arc<Far>, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>> {
+        let (mut kept, mut plain) = (Vec::new(), Vec::new());
+        let is_kept: Vec<bool> = keys.iter().map(|key| !matches!(self.cache_of(key), Cache::Never)).collect();
+        for (key, is_kept) in keys.into_iter().zip(&is_kept) {
+            if *is_kept { &mut kept } else { &mut plain }.push(key);
+        }
+        let mut kept = self.get_shared(far, &kept).await?.into_iter();
+        let mut read = Vec::with_capacity(plain.len());
+        for slice in plain.chunks(KEYS_PER_SLICE) {
+            read.extend(self.read_fresh(slice.to_vec()).await?);
+        }
+        let mut plain = read.into_iter();
+        Ok(is_kept.iter().map(|is_kept| if *is_kept { kept.next() } else { plain.next() }.flatten()).collect())
+    }
+
+    /// Keys that one visit to the engine may read.
+    pub(crate) const KEYS_PER_VISIT: usize = KEYS_PER_SLICE;
+
+    /// Rows as they are stored, of at most [`Store::KEYS_PER_VISIT`] keys, past all caches. What was written before this
+    /// is asked is seen: what is kept of the answer must not be older than the last change.
+    pub(crate) async fn read_fresh(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>> {
+        let read = self
+            .visit(keys.len(), move |store| {
+                store.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
+                store.inner.engine.get(&keys)
+            })
+            .await?;
+        turns::pay(read.iter().flatten().map(Bytes::len).sum())?;
+        Ok(read)
+    }
+
+    /// [`Store::get`] for callers who must see every change that was answered, also by another process a moment ago: past
+    /// all caches where those may be behind, which they never are in the process that writes. Nothing of it is kept.
+    pub async fn get_fresh(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
+        if self.inner.far.get().is_none_or(|far| far.is_at_home()) {
+            return self.get(keys).await;
+        }
+        let mut values = Vec::with_capacity(keys.len());
+        for slice in keys.chunks(KEYS_PER_SLICE) {
+            let rows = self.read_fresh(slice.to_vec()).await?;
+            values.extend(slice.iter().zip(rows).map(|(key, row)| match self.cache_of(key) {
+                Cache::NearAs(make) => row.map(|row| make(key, &row)),
+                Cache::Near | Cache::Never => row,
+            }));
+        }
+        Ok(values)
     }
 
     /// The value at each key as far as one visit goes: as many keys as there are, or fewer where values are large.
@@ -298,11 +382,18 @@ impl Store {
         let inner = &self.inner;
         let cached = || batch.changes().iter().filter(|c| !matches!(self.cache_of(&c.key), Cache::Never));
         cached().for_each(|c| inner.near.begin(&c.key));
-        let applied = inner.engine.apply(batch);
+        let (applied, marked) = match inner.far.get().map(|far| far.mark(cached().map(|c| &c.key), &*inner.engine)) {
+            // What is known of the nodes could not be kept, so nothing may change.
+            Some(Err(e)) => (Err(e), None),
+            marked => (inner.engine.apply(batch), marked.and_then(Result::ok)),
+        };
         match &applied {
             Ok(()) => inner.recent.lock().applied(batch),
             Err(Error::Full) => {}
             Err(_) => inner.recent.lock().forget(),
+        }
+        if let (Some(far), Some(marked)) = (inner.far.get(), marked) {
+            far.unmark(marked);
         }
         cached().for_each(|c| inner.near.end(&c.key));
         applied?;

@@ -342,6 +342,7 @@ impl Loop<'_> {
             }
         }
         self.sync();
+        self.store.seal();
     }
 
     /// Runs a job and those that wait behind it, and applies them together.

@@ -42,8 +42,10 @@ pub enum When {
     Always,
     /// By a process that reads the network.
     Ingest,
-    /// By a process with memcached in front of its store. The name is kept ready; this version has no memcached.
+    /// By a process with memcached in front of its store.
     Memcached,
+    /// By nobody yet: the name is kept ready.
+    Reserved,
     /// By a process over a CQL cluster. The name is kept ready; this version has none.
     Cql,
 }
@@ -54,7 +56,8 @@ impl When {
         match self {
             Self::Always => "always",
             Self::Ingest => "role ingest",
-            Self::Memcached => "with memcached (not in this version)",
+            Self::Memcached => "with memcached",
+            Self::Reserved => "not in this version",
             Self::Cql => "with a CQL store (not in this version)",
         }
     }
@@ -191,9 +194,9 @@ metrics! {
     /// Bytes of answers kept in this process
     CACHE_NEAR_BYTES: Gauge "groundplane_cache_near_bytes" [] Always;
     /// Time of one operation on a cache node
-    CACHE_OP_DURATION: Histogram "groundplane_cache_op_duration_seconds" [op, node] Memcached;
+    CACHE_OP_DURATION: Histogram "groundplane_cache_op_duration_seconds" [op, node] Reserved;
     /// Keys in one pipelined read of a cache node
-    CACHE_PIPELINE_KEYS: Histogram "groundplane_cache_pipeline_keys" [node] Memcached;
+    CACHE_PIPELINE_KEYS: Histogram "groundplane_cache_pipeline_keys" [node] Reserved;
     /// Connections to a cache node
     CACHE_CONNECTIONS: Gauge "groundplane_cache_connections" [node, state] Memcached;
     /// Attempts to connect to a cache node
@@ -202,22 +205,25 @@ metrics! {
     CACHE_BACKLOG_BYTES: Gauge "groundplane_cache_backlog_bytes" [node] Memcached;
     /// 0: asked as usual; 1: asked now and then; 2: not asked
     CACHE_BREAKER_STATE: Gauge "groundplane_cache_breaker_state" [node] Memcached;
-    /// Values written to the cache
+    /// Values written to the cache, by what became of it
     CACHE_FILLS: Counter "groundplane_cache_fills" [entity, result] Memcached;
-    /// Values that wait to be written to the cache
+    /// Packets of values on their way to the cache
     CACHE_FILL_QUEUE_DEPTH: Gauge "groundplane_cache_fill_queue_depth" [] Memcached;
-    /// Values taken from the cache because their rows changed
+    /// Keys marked in the cache before their rows change (marked, lost) and removed after it (removed, left for later);
+    /// lost ones that were made good (mended); nodes that began anew because too many were lost
     CACHE_INVALIDATIONS: Counter "groundplane_cache_invalidations" [entity, result] Memcached;
     /// Time from a change to the end of its invalidation
-    CACHE_INVALIDATION_LAG: Histogram "groundplane_cache_invalidation_lag_seconds" [entity] Memcached;
+    CACHE_INVALIDATION_LAG: Histogram "groundplane_cache_invalidation_lag_seconds" [entity] Reserved;
     /// Values of the cache that were compared with the store
-    CACHE_AUDIT: Counter "groundplane_cache_audit" [entity, result] Memcached;
+    CACHE_AUDIT: Counter "groundplane_cache_audit" [entity, result] Reserved;
     /// Reads that were one with another read of the same key
     COALESCE: Counter "groundplane_coalesce" [entity, role] Memcached;
     /// Most readers that waited for one read since the scrape before the last one
-    COALESCE_WAITERS_MAX: Gauge "groundplane_coalesce_waiters_max" [entity] Memcached;
+    COALESCE_WAITERS_MAX: Gauge "groundplane_coalesce_waiters_max" [entity] Reserved;
     /// Values that could not be decoded
     RECORD_DECODE_ERRORS: Counter "groundplane_record_decode_errors" [entity, source] Memcached;
+    /// Keys that may be out of date on a cache node, and are not read until that is made good
+    CACHE_LOST: Gauge "groundplane_cache_lost_keys" [node] Memcached;
 
     // The store.
 
@@ -353,9 +359,9 @@ pub fn values_of(label: &str) -> Option<String> {
         "level" => listed(&LEVELS),
         "site" => listed(&SITES),
         "peer" => listed(&sockets::PEERS),
-        "state" => listed(&sockets::STATES),
+        "state" => format!("of sockets {}; of connections up, down", listed(&sockets::STATES)),
         "resource" => "units".into(),
-        "entity" => "near; with memcached the kinds of rows it keeps".into(),
+        "entity" => "near (this process), far (memcached)".into(),
         "result" => {
             "hit, miss, negative, stale, lease_wait, error, timeout, bypass, breaker, and what became of it".into()
         }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gp_store::{DIAL_RESULTS, FarFigures};
 use parking_lot::Mutex;
 
 use super::{
@@ -70,7 +71,11 @@ impl Source for Live {
 
         let store = shared.cx.store.figures();
         let near = [(["near", "hit"], store.near_hits), (["near", "miss"], store.near_misses)];
-        page.family(&catalog::CACHE_KEYS, near.into_iter())?;
+        let far = shared.cx.store.far_figures();
+        page.family(&catalog::CACHE_KEYS, near.into_iter().chain(far.iter().flat_map(far_keys)))?;
+        if let Some(far) = &far {
+            show_far(far, page)?;
+        }
         page.single(&catalog::CACHE_NEAR_BYTES, store.near_bytes)?;
         page.single(&catalog::STORE_INFLIGHT, store.reads_in_flight)?;
         page.single(&catalog::STORE_LIMIT, store.reads_in_flight_max)?;
@@ -114,4 +119,61 @@ impl Source for Live {
         page.single(&catalog::PROCESS_MAX_FDS, process.max_fds)?;
         page.single_f64(&catalog::PROCESS_START_TIME, process.start_time_seconds)
     }
+}
+
+/// What memcached said of keys.
+fn far_keys(far: &FarFigures) -> [([&'static str; 2], u64); 8] {
+    [
+        (["far", "hit"], far.hits),
+        (["far", "negative"], far.negatives),
+        (["far", "stale"], far.refreshes),
+        (["far", "miss"], far.misses),
+        (["far", "lease_wait"], far.lease_waits),
+        (["far", "bypass"], far.bypasses),
+        (["far", "timeout"], far.unknown),
+        (["far", "breaker"], far.unusable),
+    ]
+}
+
+fn show_far(far: &FarFigures, page: &mut Page<'_>) -> fmt::Result {
+    let nodes = || far.nodes.iter().map(|node| (node.client.address.as_str(), node));
+    page.family(
+        &catalog::CACHE_CONNECTIONS,
+        nodes().flat_map(|(name, node)| {
+            let up = node.client.connections_up;
+            [([name, "up"], up), ([name, "down"], node.client.connections.saturating_sub(up))]
+        }),
+    )?;
+    page.family(
+        &catalog::CACHE_DIALS,
+        nodes().flat_map(|(name, node)| DIAL_RESULTS.iter().zip(node.client.dials).map(move |(r, n)| ([name, *r], n))),
+    )?;
+    page.family(&catalog::CACHE_BACKLOG_BYTES, nodes().map(|(name, node)| ([name], node.client.backlog_bytes)))?;
+    page.family(&catalog::CACHE_BREAKER_STATE, nodes().map(|(name, node)| ([name], node.breaker())))?;
+    page.family(&catalog::CACHE_LOST, nodes().map(|(name, node)| ([name], node.lost_now)))?;
+    let fills = [
+        (["far", "stored"], far.fills_stored),
+        (["far", "lost_lease"], far.fills_lost_lease),
+        (["far", "dropped"], far.fills_dropped),
+        (["far", "too_large"], far.fills_too_large),
+        (["far", "error"], far.fills_failed),
+    ];
+    page.family(&catalog::CACHE_FILLS, fills.into_iter())?;
+    page.single(&catalog::CACHE_FILL_QUEUE_DEPTH, far.fills_in_flight)?;
+    let changes = [
+        (["far", "marked"], far.marks),
+        (["far", "lost"], far.marks_lost),
+        (["far", "removed"], far.unmarks),
+        (["far", "left"], far.unmarks_left),
+        (["far", "mended"], far.lost_mended),
+        (["far", "begun_anew"], far.begun_anew),
+    ];
+    page.family(&catalog::CACHE_INVALIDATIONS, changes.into_iter())?;
+    let roles = [
+        (["far", "leader"], far.leaders),
+        (["far", "follower"], far.followers),
+        (["far", "lease_follower"], far.lease_waits),
+    ];
+    page.family(&catalog::COALESCE, roles.into_iter())?;
+    page.family(&catalog::RECORD_DECODE_ERRORS, [(["far", "cache"], far.spoiled)].into_iter())
 }

@@ -5,13 +5,22 @@
 //!
 //! While a change is being applied nothing of its key is kept at all. Otherwise one reader could see the change in the
 //! engine, and then, through an answer that another had read before, not see it again.
+//!
+//! For the same reason a load under way is shared only among readers that came before the next change of its key.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache as Quick};
 
+use super::load::Load;
 use crate::Key;
 
 /// Keys share tickets by hash. More stripes mean fewer answers refused for a neighbour's change.
@@ -43,11 +52,28 @@ struct Stripe {
     version: u64,
     /// Changes begun and not ended.
     in_flux: u32,
+    /// Loads under way that whoever comes may share, and the place of the key in each.
+    loads: HashMap<Bytes, (Arc<Load>, usize)>,
+}
+
+/// What a reader of a key that is not kept has to do.
+pub(crate) enum Joined {
+    /// Load it, and keep it if the ticket still holds; others may share the load.
+    Leads(Ticket),
+    /// Load it for itself: the key is being changed.
+    Alone,
+    /// Wait for the load of somebody who came before.
+    Follows(Arc<Load>, usize),
 }
 
 /// Proof of what a reader could have seen.
 #[derive(Clone, Copy)]
 pub(crate) struct Ticket(Option<u64>);
+
+impl Ticket {
+    /// Proof of nothing.
+    pub(crate) const NONE: Self = Self(None);
+}
 
 impl Near {
     pub(crate) fn new(bytes_max: u64) -> Self {
@@ -83,6 +109,27 @@ impl Near {
         Ticket((stripe.in_flux == 0).then_some(stripe.version))
     }
 
+    /// Takes part in a load of a key: in one under way, or in this one, in which it has the place given.
+    pub(crate) fn join(&self, key: &Key, load: &Arc<Load>, place: usize) -> Joined {
+        let mut stripe = self.stripe(key).lock();
+        if stripe.in_flux > 0 {
+            return Joined::Alone;
+        }
+        if let Some((load, place)) = stripe.loads.get(&key.bytes()[..]) {
+            return Joined::Follows(Arc::clone(load), *place);
+        }
+        stripe.loads.insert(key.bytes().clone(), (Arc::clone(load), place));
+        Joined::Leads(Ticket(Some(stripe.version)))
+    }
+
+    /// The load of a key has ended, or need not be shared any longer.
+    pub(crate) fn leave(&self, key: &Key, load: &Arc<Load>) {
+        let mut stripe = self.stripe(key).lock();
+        if stripe.loads.get(&key.bytes()[..]).is_some_and(|(other, _)| Arc::ptr_eq(other, load)) {
+            stripe.loads.remove(&key.bytes()[..]);
+        }
+    }
+
     /// Keeps an answer if no change of its key began since the ticket was taken, nor was under way then.
     pub(crate) fn fill(&self, key: &Key, ticket: Ticket, value: Option<&Bytes>) {
         let stripe = self.stripe(key).lock();
@@ -97,6 +144,7 @@ impl Near {
         let mut stripe = self.stripe(key).lock();
         stripe.version += 1;
         stripe.in_flux += 1;
+        stripe.loads.remove(&key.bytes()[..]);
         self.kept.remove(&key.bytes()[..]);
     }
 
