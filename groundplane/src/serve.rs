@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use gp_index::{Cx, system_now_us, tables, window::Window};
 use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
-use gp_store::{Store, Writer, WriterConfig};
+use gp_store::{Store, Writer, WriterConfig, engine::cql::CqlConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +20,15 @@ use crate::{
     figures::IngestFigures,
     operator::Operations,
     otlp::{Exporter, Sending, Service},
-    settings::Settings,
+    settings::{EMBEDDED, Settings},
     telemetry,
 };
 
 /// Time given to the last reads and writes once serving has ended.
 const LAST_WORK_MAX: Duration = Duration::from_secs(2);
+
+/// How often the store is asked whether it goes on.
+const STORE_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Where in the data folder the index of words is.
 const SEARCH_FOLDER: &str = "search";
@@ -39,7 +41,11 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
     let stop = CancellationToken::new();
     let result = runtime.block_on(async {
         stop_on_signals(&stop, settings.exit_on_stdin_eof)?;
-        let plane = Plane::start(&settings, true, Arc::clone(&log.counts)).await?;
+        let plane = tokio::select! {
+            plane = Plane::start(&settings, true, Arc::clone(&log.counts)) => plane?,
+            // A start may wait for a cluster, or for the process before this one to let go of writing.
+            () = stop.cancelled() => return Ok(()),
+        };
         tracing::info!(
             listen = %plane.listen, admin = %plane.admin, version = env!("CARGO_PKG_VERSION"), "ready to serve"
         );
@@ -80,7 +86,7 @@ impl Plane {
     pub(crate) async fn start(settings: &Settings, with_ingest: bool, logs: Arc<LogCounts>) -> Result<Self> {
         let listener = bind(settings.listen, "--listen").await?;
         let admin_listener = bind(settings.admin_listen, "--admin-listen").await?;
-        let store = open(&settings.data_dir, settings)?;
+        let store = open(settings).await?;
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
         let folder = settings.data_dir.join(SEARCH_FOLDER);
@@ -95,9 +101,19 @@ impl Plane {
             sitemap_url: settings.sitemap_url.as_str().into(),
             now_us: system_now_us,
         };
-        // Before the first event comes.
-        gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
-        let filling = tokio::spawn(fill(window, cx.clone()));
+        // Who follows another process may lose track, and nobody would tell the window: it stays unfilled, and timelines
+        // are read from the store.
+        let is_told_all = settings.store == EMBEDDED || settings.has_role("ingest");
+        if is_told_all {
+            // Before the first event comes.
+            gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
+        }
+        let (fills, filled_from) = (window, cx.clone());
+        let filling = tokio::spawn(async move {
+            if is_told_all {
+                fill(fills, filled_from).await;
+            }
+        });
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {
@@ -168,7 +184,10 @@ impl Plane {
         if let Some(ingest) = &ingest {
             server.metrics().add(Arc::new(IngestFigures(ingest.clone())));
         }
+        let watch = tokio::spawn(store_ends(cx.store.clone(), stop.clone()));
         server.serve(listener, Some(admin_listener), stop).await;
+        watch.abort();
+        let ended = watch.await.ok();
         tracing::info!("calls have ended");
         if let Some(traces) = traces {
             traces.end().await;
@@ -189,6 +208,9 @@ impl Plane {
         if writer_thread.is_finished() && writer_thread.join().is_err() {
             anyhow::bail!("the writer failed; what was applied is on disk");
         }
+        if let Some(why) = ended {
+            anyhow::bail!(why);
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -206,11 +228,26 @@ async fn fill(window: Arc<Window>, cx: Cx) {
     }
 }
 
+/// Waits until the store takes no more changes for good, and tells everybody to stop. Where another process writes now,
+/// this one must not go on answering from what it remembers.
+async fn store_ends(store: Store, stop: CancellationToken) -> gp_store::Error {
+    let mut look = tokio::time::interval(STORE_LOOK_EVERY);
+    loop {
+        look.tick().await;
+        if let Some(why) = store.local().ended() {
+            tracing::error!(error = %why, "the store has ended; stopping");
+            stop.cancel();
+            return why;
+        }
+    }
+}
+
 async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag}: cannot listen on {address}"))
 }
 
-fn open(dir: &Path, settings: &Settings) -> Result<Store> {
+/// Opens the store. In front of a cluster a process that ingests waits here until it is the one that writes.
+async fn open(settings: &Settings) -> Result<Store> {
     let mut all: Vec<&'static gp_store::Table> = tables::ALL.to_vec();
     all.extend_from_slice(gp_ingest::TABLES);
     all.extend_from_slice(gp_search::TABLES);
@@ -219,7 +256,24 @@ fn open(dir: &Path, settings: &Settings) -> Result<Store> {
         block_cache_bytes: settings.block_cache_mib << 20,
         ..Default::default()
     };
-    Ok(Store::lsm(dir, &all, &config)?)
+    if settings.store == EMBEDDED {
+        return Ok(Store::lsm(&settings.data_dir, &all, &config)?);
+    }
+    let writes = settings.has_role("ingest");
+    let cluster = CqlConfig {
+        address: settings.store.parse().map_err(anyhow::Error::msg)?,
+        login: settings.store_user.clone().zip(settings.store_password.clone()),
+        wait: Duration::from_secs(settings.store_wait.into()),
+        writes,
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Store::cql(&cluster, &all, &config)?;
+        if writes {
+            store.local().lead()?;
+        }
+        Ok(store)
+    });
+    opened.await.context("opening the store stopped")?
 }
 
 fn identity_config(settings: &Settings) -> IdentityConfig {
