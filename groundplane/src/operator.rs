@@ -77,6 +77,9 @@ impl Operations {
         status.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         status.insert("roles".into(), self.roles.clone().into());
         status.insert("store".into(), self.store_name.clone().into());
+        if let Some(silence) = self.cx.store.silence() {
+            status.insert("feed".into(), serde_json::json!({ "silent_ms": silence.as_millis() as u64 }));
+        }
         status.insert(
             "disk".into(),
             json!({

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use gp_index::{Cx, system_now_us, tables, window::Window};
 use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
-use gp_store::{Store, Writer, WriterConfig};
+use gp_store::{Store, Writer, WriterConfig, engine::cql::CqlConfig};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +20,7 @@ use crate::{
     figures::IngestFigures,
     operator::Operations,
     otlp::{Exporter, Sending, Service},
-    settings::Settings,
+    settings::{EMBEDDED, Settings},
     telemetry,
 };
 
@@ -30,6 +29,9 @@ const LAST_WORK_MAX: Duration = Duration::from_secs(2);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;
+
+/// How often the store is asked whether it goes on.
+const STORE_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Where in the data folder the index of words is.
 const SEARCH_FOLDER: &str = "search";
@@ -42,7 +44,11 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
     let stop = CancellationToken::new();
     let result = runtime.block_on(async {
         stop_on_signals(&stop, settings.exit_on_stdin_eof)?;
-        let plane = Plane::start(&settings, true, Arc::clone(&log.counts)).await?;
+        let plane = tokio::select! {
+            plane = Plane::start(&settings, true, Arc::clone(&log.counts)) => plane?,
+            // A start may wait for a cluster, or for the process before this one to let go of writing.
+            () = stop.cancelled() => return Ok(()),
+        };
         tracing::info!(
             listen = %plane.listen, admin = %plane.admin, version = env!("CARGO_PKG_VERSION"), "ready to serve"
         );
@@ -83,7 +89,7 @@ impl Plane {
     pub(crate) async fn start(settings: &Settings, with_ingest: bool, logs: Arc<LogCounts>) -> Result<Self> {
         let socket = bind(settings.listen, "--listen")?;
         let admin_socket = bind(settings.admin_listen, "--admin-listen")?;
-        let store = open(&settings.data_dir, settings)?;
+        let store = open(settings).await?;
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
         let folder = settings.data_dir.join(SEARCH_FOLDER);
@@ -98,9 +104,19 @@ impl Plane {
             sitemap_url: settings.sitemap_url.as_str().into(),
             now_us: system_now_us,
         };
-        // Before the first event comes.
-        gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
-        let filling = tokio::spawn(fill(window, cx.clone()));
+        // Who follows another process may lose track, and nobody would tell the window: it stays unfilled, and timelines
+        // are read from the store.
+        let is_told_all = settings.store == EMBEDDED || settings.has_role("ingest");
+        if is_told_all {
+            // Before the first event comes.
+            gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
+        }
+        let (fills, filled_from) = (window, cx.clone());
+        let filling = tokio::spawn(async move {
+            if is_told_all {
+                fill(fills, filled_from).await;
+            }
+        });
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {
@@ -164,7 +180,10 @@ impl Plane {
         }
         let listener = socket.listen(BACKLOG).context("--listen: somebody else listens there")?;
         let admin_listener = admin_socket.listen(BACKLOG).context("--admin-listen: somebody else listens there")?;
+        let watch = tokio::spawn(store_ends(cx.store.clone(), stop.clone()));
         server.serve(listener, Some(admin_listener), stop).await;
+        watch.abort();
+        let ended = watch.await.ok();
         tracing::info!("calls have ended");
         if let Some(traces) = traces {
             traces.end().await;
@@ -185,6 +204,9 @@ impl Plane {
         if writer_thread.is_finished() && writer_thread.join().is_err() {
             anyhow::bail!("the writer failed; what was applied is on disk");
         }
+        if let Some(why) = ended {
+            anyhow::bail!(why);
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -202,6 +224,20 @@ async fn fill(window: Arc<Window>, cx: Cx) {
     }
 }
 
+/// Waits until the store takes no more changes for good, and tells everybody to stop. Where another process writes now,
+/// this one must not go on answering from what it remembers.
+async fn store_ends(store: Store, stop: CancellationToken) -> gp_store::Error {
+    let mut look = tokio::time::interval(STORE_LOOK_EVERY);
+    loop {
+        look.tick().await;
+        if let Some(why) = store.local().ended() {
+            tracing::error!(error = %why, "the store has ended; stopping");
+            stop.cancel();
+            return why;
+        }
+    }
+}
+
 /// Takes an address, so that one that is taken already is told of before anything is opened. Nobody can connect until it
 /// is listened to: a caller that comes while the store is being opened is refused and asks another host, instead of
 /// waiting for an answer.
@@ -213,7 +249,8 @@ fn bind(address: SocketAddr, flag: &str) -> Result<TcpSocket> {
     Ok(socket)
 }
 
-fn open(dir: &Path, settings: &Settings) -> Result<Store> {
+/// Opens the store. In front of a cluster a process that ingests waits here until it is the one that writes.
+async fn open(settings: &Settings) -> Result<Store> {
     let mut all: Vec<&'static gp_store::Table> = tables::ALL.to_vec();
     all.extend_from_slice(gp_ingest::TABLES);
     all.extend_from_slice(gp_search::TABLES);
@@ -223,12 +260,31 @@ fn open(dir: &Path, settings: &Settings) -> Result<Store> {
         block_cache_bytes: settings.block_cache_mib << 20,
         ..Default::default()
     };
-    let store = Store::lsm(dir, &all, &config)?;
     let nodes = settings.memcached_nodes();
-    if nodes.is_empty() {
-        return Ok(store);
+    let writes = settings.has_role("ingest");
+    let behind = move |store: Store| -> Result<Store> {
+        if nodes.is_empty() {
+            return Ok(store);
+        }
+        Ok(store.with_memcached(gp_store::FarConfig { nodes, writes, ..Default::default() })?)
+    };
+    if settings.store == EMBEDDED {
+        return behind(Store::lsm(&settings.data_dir, &all, &config)?);
     }
-    Ok(store.with_memcached(gp_store::FarConfig { nodes, ..Default::default() })?)
+    let cluster = CqlConfig {
+        address: settings.store.parse().map_err(anyhow::Error::msg)?,
+        login: settings.store_user.clone().zip(settings.store_password.clone()),
+        wait: Duration::from_secs(settings.store_wait.into()),
+        writes,
+    };
+    let opened = tokio::task::spawn_blocking(move || -> Result<Store> {
+        let store = Store::cql(&cluster, &all, &config)?;
+        if writes {
+            store.local().lead()?;
+        }
+        Ok(store)
+    });
+    behind(opened.await.context("opening the store stopped")??)
 }
 
 fn identity_config(settings: &Settings) -> IdentityConfig {

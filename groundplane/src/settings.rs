@@ -5,9 +5,13 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use gp_store::engine::cql::Address;
 
 /// Where profiles are shown if the operator does not say.
 pub(crate) const SITEMAP_URL: &str = "https://bsky.app";
+
+/// The store of one machine.
+pub(crate) const EMBEDDED: &str = "embedded";
 
 /// An open data plane for the Bluesky AppView.
 #[derive(Debug, Parser)]
@@ -94,9 +98,18 @@ pub(crate) struct Settings {
     /// Labelers to subscribe to; repeatable, or a comma list.
     #[arg(long, env = "GROUNDPLANE_LABELER_URLS", value_delimiter = ',')]
     pub(crate) labeler_url: Vec<String>,
-    /// Where rows are kept: embedded.
-    #[arg(long, env = "GROUNDPLANE_STORE", default_value = "embedded")]
+    /// Where rows are kept: embedded, or a cluster as cql://host:port,host:port/keyspace (docs/cql.md).
+    #[arg(long, env = "GROUNDPLANE_STORE", default_value = EMBEDDED)]
     pub(crate) store: String,
+    /// Name for a cluster that asks for one.
+    #[arg(long, env = "GROUNDPLANE_STORE_USER")]
+    pub(crate) store_user: Option<String>,
+    /// Password for it.
+    #[arg(long, env = "GROUNDPLANE_STORE_PASSWORD", hide_env_values = true)]
+    pub(crate) store_password: Option<String>,
+    /// How long a start tries again while a cluster cannot be reached, in seconds.
+    #[arg(long, env = "GROUNDPLANE_STORE_WAIT", default_value_t = 60)]
+    pub(crate) store_wait: u32,
     /// Site on which profiles are shown to people: sitemaps name <url>/profile/<handle>.
     #[arg(long, env = "GROUNDPLANE_SITEMAP_URL", default_value = SITEMAP_URL)]
     pub(crate) sitemap_url: String,
@@ -220,6 +233,8 @@ impl Settings {
             &mut self.memcached,
             &mut self.admin_token,
             &mut self.otlp_url,
+            &mut self.store_user,
+            &mut self.store_password,
         ] {
             if option.as_deref().is_some_and(|text| text.trim().is_empty()) {
                 *option = None;
@@ -250,8 +265,11 @@ impl Settings {
         if let Some(name) = self.caller_background.iter().find(|name| !is_known(name)) {
             return wrong(format!("--caller-background: {name:?} is not among --caller: add it there"));
         }
-        if self.store != "embedded" {
-            return wrong(format!("--store: {:?} is not offered by this version: use embedded", self.store));
+        if self.store != EMBEDDED {
+            self.store.parse::<Address>().map_err(|why| Wrong(format!("--store: {why}")))?;
+            if self.store_user.is_some() != self.store_password.is_some() {
+                return wrong("--store-user and --store-password are given together or not at all".into());
+            }
         }
         for node in self.memcached_nodes() {
             let port = node.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
@@ -290,6 +308,7 @@ impl Settings {
         let shown = Self {
             admin_token: hidden(&self.admin_token),
             bsync_api_key: hidden(&self.bsync_api_key),
+            store_password: hidden(&self.store_password),
             auth_token: vec![String::new(); self.auth_token.len()],
             ..self.clone()
         };

@@ -62,7 +62,10 @@ impl Drop for Log {
 /// Starts logging to standard error.
 pub(crate) fn start(filter: &str) -> Log {
     let log = start_to(io::stderr());
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The cluster's driver tells every attempt on its own; what comes of them is told by the store. Whoever wants it
+    // names it in the filter.
+    let driver = if filter.contains("scylla") { "" } else { ",scylla=off" };
+    let filter = EnvFilter::try_new(format!("{filter}{driver}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let gate = Gate { counts: Arc::clone(&log.counts), began: Instant::now() };
     let lines = tracing_subscriber::fmt::layer().with_writer(log.queue.clone()).with_ansi(false).with_target(true);
     // A second start in one process, as in tests, keeps the first sink.

@@ -5,6 +5,7 @@
 //! network's oracle expects. How the two are compared stands in `compare`, how the program is run in `process`.
 
 mod compare;
+pub(crate) mod failover;
 mod process;
 
 use std::{

@@ -12,7 +12,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::{node::Node, postgres::Postgres, shell};
+use crate::{
+    cassandra::{Engine, STORE_VARIABLE},
+    node::Node,
+    postgres::Postgres,
+    shell,
+};
 
 /// What `cargo xtask e2e` can be told.
 #[derive(clap::Args)]
@@ -29,6 +34,9 @@ pub(crate) struct Args {
     /// Scenarios of what is not built yet: their failures are shown and do not count.
     #[arg(long, value_name = "NAME,NAME")]
     may_fail: Option<String>,
+    /// Where Groundplane keeps its rows.
+    #[arg(long, value_enum, default_value_t)]
+    engine: Engine,
     /// A program that is built already.
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
@@ -47,6 +55,7 @@ impl Default for Args {
             http_version: HTTP_VERSIONS.split(',').map(str::to_owned).collect(),
             only: None,
             may_fail: None,
+            engine: Engine::Embedded,
             bin: None,
             verbose: false,
         }
@@ -73,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
         (None, _) => Some(shell::build_groundplane(false)?),
     };
     let postgres = Postgres::start()?;
+    let cluster = args.engine.cluster()?;
 
     let mut passes: Vec<(&str, &str)> = Vec::new();
     if args.plane != Plane::Groundplane {
@@ -89,6 +99,9 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
         command.args(["--postgres", &postgres.url(), "--exit-on-stdin-eof"]);
         if let Some(bin) = &bin {
             command.arg("--bin").arg(bin);
+        }
+        if let Some(cluster) = &cluster {
+            command.env(STORE_VARIABLE, cluster.store("e2e"));
         }
         for (flag, value) in [("--only", &args.only), ("--may-fail", &args.may_fail)] {
             if let Some(value) = value {

@@ -126,7 +126,10 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
     Ok((passed, failed))
 }
 
+/// What `cargo xtask test` plays: what cannot depend on how busy the machine is.
+const UNTIMED: [&str; 6] = ["F14", "F21", "F22", "F27", "suite", "F47"];
+
 /// For `cargo xtask test`.
 pub(crate) fn short() -> Result<(u64, u64)> {
-    run(&Args { short: true, ..Args::default() })
+    run(&Args { short: true, rows: UNTIMED.map(str::to_owned).into(), ..Args::default() })
 }

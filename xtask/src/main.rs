@@ -5,6 +5,7 @@
 
 mod bench;
 mod browser;
+mod cassandra;
 mod crash;
 mod dashboards;
 mod drill;
@@ -49,8 +50,19 @@ enum Task {
     Labels(labels::Args),
     /// Kill the program again and again while it reads a network, and compare what it ends with.
     Crash(crash::Args),
+    /// Kill the process that writes to a cluster while another stands by, and compare what they end with.
+    Failover(crash::failover::Args),
     /// Make the same calls to Groundplane and to the reference data plane, and show every difference.
     Parity(parity::Args),
+    /// A real cluster for the engine cql: Apache Cassandra, one node or three.
+    #[command(subcommand)]
+    Cassandra(cassandra::What),
+    /// The promises of every engine, and the cluster's own tests, on a real cluster.
+    Conformance {
+        /// Nodes, if no cluster runs already.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+        nodes: u8,
+    },
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -103,10 +115,16 @@ fn main() -> ExitCode {
             anyhow::ensure!(outcome.holds(), "the killed program did not end as the undisturbed one");
             Ok(())
         }),
+        Task::Failover(args) => crash::failover::run(&args).and_then(|holds| {
+            anyhow::ensure!(holds, "a takeover took too long, or the keyspace is not as the undisturbed folder");
+            Ok(())
+        }),
         Task::Parity(args) => parity::run(&args).and_then(|report| {
             anyhow::ensure!(report.holds(), "not every call was compared and found the same");
             Ok(())
         }),
+        Task::Cassandra(what) => cassandra::run(what),
+        Task::Conformance { nodes } => cassandra::conformance(nodes).and_then(counted),
         Task::Bench(what) => bench::run(what),
         Task::Dashboards { check } => dashboards::run(check),
         Task::Tidy => tidy::run(),

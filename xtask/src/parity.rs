@@ -28,7 +28,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use gp_synth::{Network, Size as NetworkSize, Spec};
 
-use crate::{node::Node, postgres::Postgres, shell};
+use crate::{cassandra::Engine as Rows, node::Node, postgres::Postgres, shell};
 use engine::Engine;
 use planes::{Ours, Reference};
 use report::Report;
@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Only calls whose name contains this.
     #[arg(long, value_name = "NAME")]
     rpc: Option<String>,
+    /// Where Groundplane keeps its rows.
+    #[arg(long = "engine", value_enum, default_value_t)]
+    rows: Rows,
     /// A program that is built already.
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
@@ -100,7 +103,16 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The part of `cargo xtask test`.
 pub(crate) fn short() -> Result<(u64, u64)> {
-    let args = Args { seed: 1, size: Size::Tiny, day: None, rpc: None, bin: None, keep: false, explained: false };
+    let args = Args {
+        seed: 1,
+        size: Size::Tiny,
+        day: None,
+        rpc: None,
+        rows: Rows::Embedded,
+        bin: None,
+        keep: false,
+        explained: false,
+    };
     let report = run(&args)?;
     Ok(if report.holds() { (1, 0) } else { (0, 1) })
 }
@@ -117,6 +129,8 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     };
     let node = Node::install()?;
     let postgres = Postgres::start()?;
+    let cluster = args.rows.cluster()?;
+    let store = cluster.as_ref().map(|cluster| cluster.store("parity"));
     let mut folder = tempfile::Builder::new().prefix("groundplane-parity-").tempdir()?;
     if args.keep {
         folder.disable_cleanup(true);
@@ -125,7 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
-            done = compare(args, &bin, &node, &postgres, folder.path()) => done,
+            done = compare(args, &bin, store.as_deref(), &node, &postgres, folder.path()) => done,
             _ = tokio::signal::ctrl_c() => bail!("stopped before the end"),
         }
     })
@@ -142,6 +156,7 @@ fn day_us(day: Option<&str>) -> Result<i64> {
 async fn compare(
     args: &Args,
     bin: &std::path::Path,
+    store: Option<&str>,
     node: &Node,
     postgres: &Postgres,
     dir: &std::path::Path,
@@ -166,7 +181,7 @@ async fn compare(
     );
 
     let reference = Reference::start(node, postgres, &network, dir, &world.together).await?;
-    let ours = Ours::start(bin, dir, &network, &reference).await?;
+    let ours = Ours::start(bin, store, dir, &network, &reference).await?;
     ours.settle(head, &serde_json::json!({})).await?;
     println!("groundplane has read everything after {:.1} s", begun.elapsed().as_secs_f64());
     let reading = Instant::now();

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bench, crash, dashboards, drill, drills, e2e, faults, labels, node::Node, page, parity, proto, shell, tidy, transport,
+    bench, crash, dashboards, drill, e2e, faults, labels, node::Node, page, parity, proto, shell, tidy, transport,
     validation,
 };
 
@@ -37,7 +37,6 @@ const PARTS: &[Part] = &[
     ("faults", faults::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),
-    ("drills", drills::short),
     ("page", || page::run(&page::Args::default())),
     ("crash", crash::short),
     ("parity", parity::short),
@@ -89,10 +88,7 @@ fn tidy_part() -> Result<(u64, u64)> {
 fn unit() -> Result<(u64, u64)> {
     let mut command = shell::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
-    let (passed, failed, ok) = counted(&mut command, |line| {
-        let rest = line.strip_prefix("test result: ")?;
-        Some((number_before(rest, " passed")?, number_before(rest, " failed")?))
-    })?;
+    let (passed, failed, ok) = counted(&mut command, cargo_counts)?;
     if !ok && failed == 0 {
         bail!("cargo test failed before it could count; see above");
     }
@@ -119,6 +115,12 @@ fn contract() -> Result<(u64, u64)> {
 /// The AppView over both versions of HTTP.
 fn end_to_end() -> Result<(u64, u64)> {
     e2e::run(&e2e::Args::default())
+}
+
+/// What a line of cargo's tests counts.
+pub fn cargo_counts(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?;
+    Some((number_before(rest, " passed")?, number_before(rest, " failed")?))
 }
 
 fn number_before(text: &str, word: &str) -> Option<u64> {

@@ -197,6 +197,8 @@ impl From<Error> for Status {
             Error::Store(e @ gp_store::Error::Busy) => Self::shed(Shed::CostCap, e.to_string()),
             Error::Store(e @ gp_store::Error::TooLarge { .. }) => Self::shed(Shed::Oversize, e.to_string()),
             Error::Store(e @ gp_store::Error::Full) => Self::new(Code::ResourceExhausted, e.to_string()),
+            // Another host may be the one that writes.
+            Error::Store(e @ gp_store::Error::ReadOnly) => Self::new(Code::Unavailable, e.to_string()),
             Error::Store(e) => Self::new(Code::Internal, e.to_string()),
             e @ Error::Corrupt { .. } => Self::new(Code::Internal, e.to_string()),
         }

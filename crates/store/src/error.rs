@@ -31,9 +31,20 @@ pub enum Error {
         /// What the engine found.
         why: String,
     },
+    /// A cluster cannot be used: it was not reached, does not let us in, or its keyspace is not ours.
+    #[error("the cluster {address} cannot be used: {why}")]
+    Cluster {
+        /// Its contact points and keyspace.
+        address: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// No room is left on the disk. Reads go on; writes are refused until there is room.
     #[error("no room left on the disk: free some space, writing goes on by itself")]
     Full,
+    /// This process leaves changes to another one. Nothing was applied, and reading goes on.
+    #[error("this process only reads: changes are made by the one with the role ingest")]
+    ReadOnly,
     /// The engine failed while reading or writing.
     #[error("the storage engine failed: {0}")]
     Engine(String),

@@ -16,6 +16,7 @@ mod batch;
 mod cache;
 mod digest;
 mod error;
+mod feed;
 mod key;
 mod recent;
 mod scan;

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,9 +17,11 @@ use crate::{
     cache::{FarConfig, FarFigures, Near, Ticket, far::Far},
     engine::{
         Local,
+        cql::{Cql, CqlConfig},
         lsm::{DISK_RESERVE_BYTES, Lsm, LsmConfig},
         mem::Mem,
     },
+    feed,
     recent::Recent,
     turns::{self, Turns},
 };
@@ -32,6 +35,9 @@ const BYTES_PER_SLICE: usize = 2 << 20;
 
 /// Scans that one visit to the engine may make before others get their turn.
 const SCANS_PER_SLICE: usize = 16;
+
+/// Visits to an engine behind a network at the same time, unless the configuration says more.
+const REMOTE_READS_IN_FLIGHT: usize = 64;
 
 /// Keys looked up in memory before other tasks of the thread get their turn.
 const LOOKUPS_PER_TURN: usize = 1024;
@@ -84,6 +90,8 @@ struct Inner {
     applied_total: AtomicU64,
     observers: RwLock<Vec<Observer>>,
     companions: RwLock<Vec<Companion>>,
+    /// When it was last heard what another process has changed; nothing where this one writes.
+    heard: Mutex<Option<Instant>>,
 }
 
 /// Told of every applied batch, in order, on the writer's thread. Must be quick and must not call the store.
@@ -144,6 +152,26 @@ impl Store {
         Ok(Self::over(Box::new(engine), tables, config))
     }
 
+    /// A keyspace of a cluster. Visits are cheap where no thread waits for them, so more of them are let in at once; the
+    /// engine bounds what they ask.
+    pub fn cql(cluster: &CqlConfig, tables: &[&'static Table], config: &Config) -> Result<Self> {
+        let reads_in_flight_max = config.reads_in_flight_max.max(REMOTE_READS_IN_FLIGHT);
+        let config = Config { reads_in_flight_max, ..config.clone() };
+        let store = Self::over(Box::new(Cql::open(cluster, tables)?), tables, &config);
+        store.follow()?;
+        Ok(store)
+    }
+
+    /// Begins to follow what another process changes, if that is not this one's to do.
+    fn follow(&self) -> Result<()> {
+        let Some(news) = self.inner.engine.follow() else { return Ok(()) };
+        self.keep_answers(false);
+        let weak = Arc::downgrade(&self.inner);
+        let store = move || weak.upgrade().map(|inner| Self { inner });
+        let begun = std::thread::Builder::new().name("feed".into()).spawn(move || feed::run(news, &store));
+        begun.map(drop).map_err(|e| Error::Engine(format!("a thread for the feed cannot be started: {e}")))
+    }
+
     /// A store over an engine.
     pub fn over(engine: Box<dyn Local>, tables: &[&'static Table], config: &Config) -> Self {
         let mut by_id = [None; 256];
@@ -163,6 +191,7 @@ impl Store {
                 applied_total: AtomicU64::new(0),
                 observers: RwLock::new(Vec::new()),
                 companions: RwLock::new(Vec::new()),
+                heard: Mutex::new(None),
             }),
         }
     }
@@ -238,7 +267,7 @@ impl Store {
         while found.len() - first < missing.len() {
             let (from, keys) = (found.len() - first, Arc::clone(&missing));
             let to = keys.len().min(from + KEYS_PER_SLICE);
-            let read = self.visit(to - from, move |store| store.read_through(&keys[from..to])).await?;
+            let read = self.load(keys, from..to).await?;
             turns::pay(read.iter().flatten().map(Bytes::len).sum())?;
             found.extend(read);
         }
@@ -275,12 +304,14 @@ impl Store {
     /// Rows as they are stored, of at most [`Store::KEYS_PER_VISIT`] keys, past all caches. What was written before this
     /// is asked is seen: what is kept of the answer must not be older than the last change.
     pub(crate) async fn read_fresh(&self, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>> {
-        let read = self
-            .visit(keys.len(), move |store| {
-                store.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
-                store.inner.engine.get(&keys)
-            })
-            .await?;
+        self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
+        let read = match self.inner.engine.remote() {
+            Some(remote) => {
+                let _turn = self.inner.reads.turn(keys.len()).await?;
+                remote.get(keys).await?
+            }
+            None => self.visit(keys.len(), move |store| store.inner.engine.get(&keys)).await?,
+        };
         turns::pay(read.iter().flatten().map(Bytes::len).sum())?;
         Ok(read)
     }
@@ -302,26 +333,28 @@ impl Store {
         Ok(values)
     }
 
+    /// Asks the engine for keys that memory could not answer. It may answer fewer, the first ones, where values are large.
+    async fn load(&self, keys: Arc<[Key]>, range: std::ops::Range<usize>) -> Result<Vec<Option<Bytes>>> {
+        let Some(remote) = self.inner.engine.remote() else {
+            return self.visit(range.len(), move |store| store.read_through(&keys[range])).await;
+        };
+        let _turn = self.inner.reads.turn(range.len()).await?;
+        let keys = &keys[range];
+        let tickets = self.tickets(keys);
+        let mut values = remote.get(keys.to_vec()).await?;
+        self.fill(keys, tickets, &mut values);
+        Ok(values)
+    }
+
     /// The value at each key as far as one visit goes: as many keys as there are, or fewer where values are large.
     fn read_through(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
         let mut answers = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         for keys in keys.chunks(KEYS_PER_LOOK) {
-            self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
-            let tickets: Vec<Option<Ticket>> = keys
-                .iter()
-                .map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key)))
-                .collect();
+            let tickets = self.tickets(keys);
             let mut values = self.inner.engine.get(keys)?;
-            for ((key, ticket), value) in keys.iter().zip(tickets).zip(&mut values) {
-                if let Some(ticket) = ticket {
-                    if let Cache::NearAs(make) = self.cache_of(key) {
-                        *value = value.take().map(|v| make(key, &v));
-                    }
-                    self.inner.near.fill(key, ticket, value.as_ref());
-                }
-                bytes += value.as_ref().map_or(0, Bytes::len);
-            }
+            self.fill(keys, tickets, &mut values);
+            bytes += values.iter().flatten().map(Bytes::len).sum::<usize>();
             answers.extend(values);
             if bytes > BYTES_PER_SLICE {
                 break;
@@ -330,13 +363,28 @@ impl Store {
         Ok(answers)
     }
 
+    /// Taken before the engine is asked, so that an answer older than a change is not kept.
+    fn tickets(&self, keys: &[Key]) -> Vec<Option<Ticket>> {
+        self.inner.reads_total.fetch_add(keys.len() as u64, Relaxed);
+        keys.iter()
+            .map(|key| (!matches!(self.cache_of(key), Cache::Never)).then(|| self.inner.near.ticket(key)))
+            .collect()
+    }
+
+    /// Brings answers of the engine into the form in which they leave, and keeps them.
+    fn fill(&self, keys: &[Key], tickets: Vec<Option<Ticket>>, values: &mut [Option<Bytes>]) {
+        for ((key, ticket), value) in keys.iter().zip(tickets).zip(values) {
+            let Some(ticket) = ticket else { continue };
+            if let Cache::NearAs(make) = self.cache_of(key) {
+                *value = value.take().map(|v| make(key, &v));
+            }
+            self.inner.near.fill(key, ticket, value.as_ref());
+        }
+    }
+
     /// One partition in order.
     pub async fn scan(&self, scan: Scan) -> Result<Page> {
-        self.visit(1, move |store| {
-            store.inner.reads_total.fetch_add(1, Relaxed);
-            store.inner.engine.scan(&scan)
-        })
-        .await
+        Ok(self.scan_slice(vec![scan]).await?.pop().unwrap_or_default())
     }
 
     /// Several partitions, each in order, answered in the order asked.
@@ -348,12 +396,19 @@ impl Store {
             if slice.is_empty() {
                 return Ok(pages);
             }
-            let read = self.visit(slice.len(), move |store| {
-                store.inner.reads_total.fetch_add(slice.len() as u64, Relaxed);
-                slice.iter().map(|s| store.inner.engine.scan(s)).collect::<Result<Vec<_>>>()
-            });
-            pages.extend(read.await?);
+            pages.extend(self.scan_slice(slice).await?);
         }
+    }
+
+    async fn scan_slice(&self, scans: Vec<Scan>) -> Result<Vec<Page>> {
+        self.inner.reads_total.fetch_add(scans.len() as u64, Relaxed);
+        let Some(remote) = self.inner.engine.remote() else {
+            let keys = scans.len();
+            let read = move |store: &Store| scans.iter().map(|s| store.inner.engine.scan(s)).collect();
+            return self.visit(keys, read).await;
+        };
+        let _turn = self.inner.reads.turn(scans.len()).await?;
+        remote.scan(scans).await
     }
 
     /// Runs a piece of engine work that reads so many keys on a thread that may block, in its turn.
@@ -389,7 +444,7 @@ impl Store {
         };
         match &applied {
             Ok(()) => inner.recent.lock().applied(batch),
-            Err(Error::Full) => {}
+            Err(Error::Full | Error::ReadOnly) => {}
             Err(_) => inner.recent.lock().forget(),
         }
         if let (Some(far), Some(marked)) = (inner.far.get(), marked) {
@@ -402,6 +457,38 @@ impl Store {
             observer(batch);
         }
         Ok(())
+    }
+
+    /// Takes note of what another process has applied.
+    pub(crate) fn applied_elsewhere(&self, batch: &Batch) {
+        let inner = &self.inner;
+        for change in batch.changes().iter().filter(|c| !matches!(self.cache_of(&c.key), Cache::Never)) {
+            inner.near.begin(&change.key);
+            inner.near.end(&change.key);
+        }
+        for observer in inner.observers.read().iter() {
+            observer(batch);
+        }
+    }
+
+    /// Forgets every answer that is kept.
+    pub(crate) fn forget_all(&self) {
+        self.inner.near.forget_all();
+    }
+
+    /// Whether answers may be kept and given from memory.
+    pub(crate) fn keep_answers(&self, keep: bool) {
+        self.inner.near.set_blind(!keep);
+    }
+
+    /// Everything that another process had applied a moment ago is known.
+    pub(crate) fn heard(&self) {
+        *self.inner.heard.lock() = Some(Instant::now());
+    }
+
+    /// How old the news of what another process changes is; nothing where this one writes, or before the first news.
+    pub fn silence(&self) -> Option<Duration> {
+        self.inner.heard.lock().map(|at| at.elapsed())
     }
 
     /// Adds an observer of every applied batch. It runs on the writer's thread: it must be quick.

@@ -415,6 +415,7 @@ impl Loop<'_> {
                         std::thread::sleep(STOP_LOOK_EVERY.min(self.config.full_retry_every));
                     }
                 }
+                Err(e @ Error::ReadOnly) => return Err(e),
                 Err(e) => {
                     tracing::error!(error = %e, "writing failed; no further changes are taken");
                     state.failed.store(true, Ordering::Relaxed);

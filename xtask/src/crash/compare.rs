@@ -16,7 +16,7 @@ use gp_index::{
     repos::{self, RepoStatus},
     tables,
 };
-use gp_store::{Key, Scan, Store, Table};
+use gp_store::{Key, Scan, Store, Table, engine::cql::CqlConfig};
 use gp_synth::Model;
 use tokio::runtime::Runtime;
 
@@ -30,6 +30,11 @@ const VALUE_SHOWN_MAX: usize = 100;
 pub(super) fn open(dir: &Path) -> Result<Store> {
     Store::lsm(dir, &all_tables(), &gp_store::Config::default())
         .with_context(|| format!("cannot open {}", dir.display()))
+}
+
+/// Opens a keyspace to read it.
+pub(super) fn open_cluster(config: &CqlConfig) -> Result<Store> {
+    Store::cql(config, &all_tables(), &gp_store::Config::default()).context("cannot open the keyspace")
 }
 
 fn all_tables() -> Vec<&'static Table> {

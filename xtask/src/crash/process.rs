@@ -61,6 +61,12 @@ impl Program {
         Ok(Self { bin: bin.to_owned(), arguments, admin, log: log.to_owned() })
     }
 
+    /// The same over a store that is not in the folder.
+    pub(super) fn storing_in(mut self, store: &str) -> Self {
+        self.arguments.extend(["--store".to_owned(), store.to_owned()]);
+        self
+    }
+
     /// Starts it.
     pub(super) fn start(&self) -> Result<Process> {
         let log = || -> Result<File> {
@@ -138,10 +144,42 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(super) fn terminate(&self) -> Result<()> {
-        let status =
-            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().context("cannot run kill")?;
-        ensure!(status.success(), "cannot send SIGTERM: {status}");
+        self.signal("-TERM")
+    }
+
+    /// Stops it in its tracks, as a host does that is out of memory or being moved.
+    pub(super) fn pause(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    pub(super) fn wake(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, which: &str) -> Result<()> {
+        let status = Command::new("kill").args([which, &self.child.id().to_string()]).status();
+        let status = status.context("cannot run kill")?;
+        ensure!(status.success(), "cannot send {which}: {status}");
         Ok(())
+    }
+
+    /// Waits until it ends by itself, which is not a success.
+    pub(super) fn wait_end(&mut self, max: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < max {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(!status.success(), "the program ended as if all was well: see {}", self.log.display());
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        bail!("the program goes on after {} s: see {}", max.as_secs(), self.log.display())
+    }
+
+    /// Whether it says that it is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(get(self.admin, "/readyz"), Ok((200, _)))
     }
 
     /// Sends SIGTERM and waits for the end, which must come in time and be a success; returns how long it took.

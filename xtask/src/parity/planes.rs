@@ -178,8 +178,14 @@ impl Reference {
 }
 
 impl Ours {
-    /// Starts ours over an empty folder.
-    pub(super) async fn start(bin: &Path, dir: &Path, network: &Network, reference: &Reference) -> Result<Self> {
+    /// Starts ours over an empty folder, or over an empty keyspace of a cluster.
+    pub(super) async fn start(
+        bin: &Path,
+        store: Option<&str>,
+        dir: &Path,
+        network: &Network,
+        reference: &Reference,
+    ) -> Result<Self> {
         let (port, admin) = (free_port()?, free_port()?);
         let log = std::fs::File::create(dir.join("groundplane.log"))?;
         let mut child = Command::new(bin)
@@ -190,6 +196,7 @@ impl Ours {
             .args(["--bsync-url", &reference.bsync_url, "--bsync-api-key", BSYNC_API_KEY])
             .arg("--data-dir")
             .arg(dir.join("groundplane"))
+            .args(store.map(|store| ["--store", store]).into_iter().flatten())
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)

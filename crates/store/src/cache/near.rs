@@ -12,7 +12,10 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -44,6 +47,8 @@ pub(crate) struct Near {
     stripes: Vec<Mutex<Stripe>>,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Nothing is answered nor kept: nobody says what changes.
+    blind: AtomicBool,
 }
 
 #[derive(Default)]
@@ -83,7 +88,21 @@ impl Near {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            blind: AtomicBool::new(false),
         }
+    }
+
+    /// Answers and keeps nothing for as long as nobody says what changes.
+    pub(crate) fn set_blind(&self, blind: bool) {
+        self.blind.store(blind, SeqCst);
+    }
+
+    /// Forgets everything, and what is being read at this moment as well.
+    pub(crate) fn forget_all(&self) {
+        for stripe in &self.stripes {
+            stripe.lock().version += 1;
+        }
+        self.kept.clear();
     }
 
     fn stripe(&self, key: &Key) -> &Mutex<Stripe> {
@@ -94,12 +113,13 @@ impl Near {
         for b in tail {
             hash = (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
         }
-        &self.stripes[(hash >> 20) as usize % STRIPES]
+        // The last byte has not come far in the hash yet: without this, keys that differ there only share a stripe.
+        &self.stripes[(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % STRIPES]
     }
 
     /// The kept answer: absent counts as an answer.
     pub(crate) fn get(&self, key: &Key) -> Option<Option<Bytes>> {
-        let found = self.kept.get(&key.bytes()[..]);
+        let found = if self.blind.load(SeqCst) { None } else { self.kept.get(&key.bytes()[..]) };
         if found.is_some() { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
         found
     }
@@ -133,7 +153,7 @@ impl Near {
     /// Keeps an answer if no change of its key began since the ticket was taken, nor was under way then.
     pub(crate) fn fill(&self, key: &Key, ticket: Ticket, value: Option<&Bytes>) {
         let stripe = self.stripe(key).lock();
-        if ticket.0 == Some(stripe.version) {
+        if ticket.0 == Some(stripe.version) && !self.blind.load(SeqCst) {
             // Copied: what the engine gives is a view of a whole block, which the copy lets go.
             self.kept.insert(Bytes::copy_from_slice(key.bytes()), value.map(|v| Bytes::copy_from_slice(v)));
         }
@@ -194,5 +214,32 @@ mod tests {
         near.begin(&key);
         assert_eq!(near.get(&key), None, "nothing is answered from memory while a change is applied");
         near.end(&key);
+    }
+
+    #[test]
+    fn keys_that_differ_in_their_last_byte_only_have_stripes_of_their_own() {
+        let near = Near::new(1 << 20);
+        let stripes: std::collections::BTreeSet<_> = (0..200_u8)
+            .map(|n| std::ptr::from_ref(near.stripe(&Key::of(&T).atom(b"a key of some length").tag(n).key())))
+            .collect();
+        assert!(stripes.len() > 180, "{} stripes for 200 keys", stripes.len());
+    }
+
+    #[test]
+    fn what_was_read_before_everything_was_forgotten_is_not_kept_and_blind_it_answers_nothing() {
+        let near = Near::new(1 << 20);
+        let (key, value) = (Key::of(&T).atom(b"k").key(), Bytes::from_static(b"v"));
+        let before = near.ticket(&key);
+        near.forget_all();
+        near.fill(&key, before, Some(&value));
+        assert_eq!(near.get(&key), None);
+        let after = near.ticket(&key);
+        near.fill(&key, after, Some(&value));
+        assert_eq!(near.get(&key), Some(Some(value.clone())));
+        near.set_blind(true);
+        assert_eq!(near.get(&key), None);
+        near.forget_all();
+        near.set_blind(false);
+        assert_eq!(near.get(&key), None);
     }
 }

@@ -44,14 +44,15 @@ pub trait Ground: Send {
     }
 }
 
-/// Makes one test of each case for one engine: a module name, and an expression that makes a [`Ground`].
+/// Makes one test of each case for one engine: a module name, an expression that makes a [`Ground`], and attributes for
+/// the tests of an engine that is not always there.
 #[macro_export]
 macro_rules! conformance_tests {
-    ($engine:ident, $ground:expr) => {
+    ($engine:ident, $ground:expr $(, #[$attribute:meta])*) => {
         mod $engine {
             #[allow(unused_imports)]
             use super::*;
-            $crate::conformance_tests!(@cases $ground;
+            $crate::conformance_tests!(@cases [$(#[$attribute])*] $ground;
                 reads: get_answers_each_key_in_its_place,
                 reads: partitions_and_tables_do_not_mix,
                 reads: the_head_comes_first_and_order_is_that_of_bytes,
@@ -80,14 +81,16 @@ macro_rules! conformance_tests {
             );
         }
     };
-    (@cases $ground:expr; $($part:ident: $case:ident,)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let mut ground = $ground;
-                $crate::conformance::$part::$case(&mut ground).await;
-            }
-        )*
+    (@cases $attributes:tt $ground:expr; $($part:ident: $case:ident,)*) => {
+        $( $crate::conformance_tests!(@case $attributes $ground; $part: $case); )*
+    };
+    (@case [$(#[$attribute:meta])*] $ground:expr; $part:ident: $case:ident) => {
+        $(#[$attribute])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let mut ground = $ground;
+            $crate::conformance::$part::$case(&mut ground).await;
+        }
     };
 }
 

@@ -1,5 +1,6 @@
 //! Engines behind the three verbs. All keep the promises that `conformance` lists.
 
+pub mod cql;
 mod folder;
 pub mod lsm;
 pub mod mem;
@@ -7,11 +8,11 @@ mod recovery;
 mod space;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::{Batch, Key, Page, Result, Scan};
 
-/// An engine that lives in this process and answers without waiting for a network. Calls may block on the disk, so
-/// they are made from the store's own threads, never from an async worker.
+/// An engine, asked from a thread that may block: the writer's, the store's own, a tool's.
 pub trait Local: Send + Sync {
     /// The value at each key, in the order asked. An engine may, but need not, read them all at one moment.
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>>;
@@ -32,10 +33,12 @@ pub trait Local: Send + Sync {
     }
     /// Bytes on disk, or in memory for an engine without one.
     fn bytes_used(&self) -> u64;
-    /// All keys of a table in order, for copies, audits and comparisons. Calls back with each row until it says stop.
-    /// The callback must not call the engine.
+    /// All rows of a table, for copies, audits and comparisons, in an order that is the engine's own and always the same:
+    /// that of keys in this process, that of partitions' tokens in a cluster. Calls back with each row until it says
+    /// stop. The callback must not call the engine.
     fn each(&self, table_id: u8, visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()>;
-    /// The same, from the first key after `after`: a whole key, the number of its table included.
+    /// The same, from the first row after `after`: the head of a partition as a whole key, the number of its table
+    /// included. A cluster leaves out all rows of that partition.
     fn each_from(&self, table_id: u8, after: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
         self.each(table_id, &mut |key, value| key <= after || visit(key, value))
     }
@@ -43,8 +46,53 @@ pub trait Local: Send + Sync {
     fn vitals(&self) -> Vitals {
         Vitals { bytes_used: self.bytes_used(), ..Vitals::default() }
     }
+    /// Waits until this process is the one that writes, where several could be. The writer asks before its first batch;
+    /// who wants to know that it stands by asks earlier.
+    fn lead(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Why no more changes are taken, once that is so for good and was not asked for: the process should end.
+    fn ended(&self) -> Option<crate::Error> {
+        None
+    }
+    /// The way to ask without blocking a thread, for an engine that waits for a network.
+    fn remote(&self) -> Option<&dyn Remote> {
+        None
+    }
+    /// The way to learn what other processes change, for an engine that several share.
+    fn follow(&self) -> Option<Box<dyn Follow>> {
+        None
+    }
     /// Changes how many bytes of the disk must stay free for changes to be taken. Engines without a disk ignore it.
     fn set_disk_reserve(&self, _bytes: u64) {}
+}
+
+/// An engine behind a network: many questions under way, and no thread that waits for them.
+///
+/// Answers do not borrow the engine, which bounds by itself what is in flight. Dropping one ends what it still had to ask.
+pub trait Remote: Send + Sync {
+    /// The value at each key, in the order asked.
+    fn get(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Option<Bytes>>>>;
+    /// One partition after the other in order, answered in the order asked.
+    fn scan(&self, scans: Vec<Scan>) -> BoxFuture<'static, Result<Vec<Page>>>;
+}
+
+/// Learns what other processes change.
+pub trait Follow: Send {
+    /// What has been changed since the last call; waits a little where nothing has. After [`crate::Error::Closed`] there
+    /// is nothing more to come; after any other error it goes on as if it had not been asked.
+    fn next(&mut self) -> Result<Told>;
+}
+
+/// What somebody who follows is told.
+#[derive(Debug)]
+pub enum Told {
+    /// Nothing has changed, up to now.
+    Nothing,
+    /// These were applied, in this order.
+    Batches(Vec<Batch>),
+    /// More than can be told: what was kept from before now is to be forgotten. Always the first answer.
+    Gap,
 }
 
 /// What an engine can say about itself. What an engine does not have is 0.
