@@ -11,7 +11,7 @@ mod largest;
 mod machine;
 mod overload;
 
-use std::{path::PathBuf, pin::Pin, process::Command, time::Instant};
+use std::{path::PathBuf, pin::Pin, time::Instant};
 
 use anyhow::{Context, Result};
 use gp_drill::{
@@ -20,7 +20,7 @@ use gp_drill::{
     verdict,
 };
 
-use crate::{drill, shell, test};
+use crate::{drill, shell};
 
 /// Posts in the folder that is served: enough for two large calls without a common key.
 const POSTS: usize = 40_000;

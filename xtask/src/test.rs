@@ -118,7 +118,7 @@ fn end_to_end() -> Result<(u64, u64)> {
 }
 
 /// What a line of cargo's tests counts.
-pub fn cargo_counts(line: &str) -> Option<(u64, u64)> {
+pub(crate) fn cargo_counts(line: &str) -> Option<(u64, u64)> {
     let rest = line.strip_prefix("test result: ")?;
     Some((number_before(rest, " passed")?, number_before(rest, " failed")?))
 }

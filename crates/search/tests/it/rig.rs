@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -69,7 +69,6 @@ impl IdentitySource for Nobody {
 pub(crate) struct World {
     pub(crate) cx: Cx,
     pub(crate) search: Arc<Search>,
-    pub(crate) root: PathBuf,
     commits: AtomicU64,
     writer_thread: JoinHandle<()>,
     _dir: Option<tempfile::TempDir>,
@@ -97,7 +96,7 @@ impl World {
             sitemap_url: "https://plane.test".into(),
             now_us: || NOW_US,
         };
-        Self { cx, search, root: root.to_owned(), commits: AtomicU64::new(1), writer_thread, _dir: dir }
+        Self { cx, search, commits: AtomicU64::new(1), writer_thread, _dir: dir }
     }
 
     /// Ends search and the writer, so that the folders may be opened again.
