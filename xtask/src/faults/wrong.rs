@@ -184,7 +184,15 @@ pub(super) fn poison(_: Scale) -> Result<Outcome> {
             wrong += found.iter().enumerate().filter(|(n, v)| version_of(*n, v.as_ref()) != Some(1)).count();
         }
         let read = double.keys_read() - before;
-        let gone = !server.say(&format!("mg {name} v\r\n"), "\r\n")?.contains("poison");
+        // It is removed after the answer has left.
+        let mut gone = false;
+        for _ in 0..200 {
+            gone = !server.say(&format!("mg {name} v\r\n"), "\r\n")?.contains("poison");
+            if gone {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let spoiled = far(&other).spoiled;
         let length = value(0, 1).len();
         Ok(Outcome::new(

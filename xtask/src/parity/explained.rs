@@ -746,7 +746,7 @@ mod tests {
         let refused = Err(Refusal { code: code::INVALID_ARGUMENT, message: String::new() });
         for entry in ENTRIES {
             let rpc = entry.rpcs.first().copied().unwrap_or("GetFollowers");
-            let request = json!({ "actorDid": "did:plc:a", "limit": 5 });
+            let request = json!({ "actorDid": "did:plc:a", "did": "did:plc:a", "limit": 5 });
             let verdict = judge(entry.id, &world, rpc, request, &refused, &Ok(json!({})));
             assert!(matches!(verdict, No), "{}", entry.id);
         }
