@@ -30,8 +30,9 @@ const AT_ONCE: usize = 6;
 /// Most pages of one list. Both planes end theirs long before.
 const PAGES_MAX: usize = 2_000;
 
-/// How often known faults are looked for in one pair of answers, one after the other.
-const ROUNDS_MAX: usize = 6;
+/// How often known faults are looked for in one pair of answers, one after the other: a timeline of a busy network meets
+/// eight of them, each up to twice.
+const ROUNDS_MAX: usize = 16;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);

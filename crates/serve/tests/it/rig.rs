@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes, so that a test that waits for nothing fails instead of hanging.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 struct NoIdentities;
 
@@ -40,7 +40,7 @@ impl IdentitySource for NoIdentities {
 }
 
 /// What calls are given, over an empty store in memory.
-pub fn cx() -> Cx {
+pub(crate) fn cx() -> Cx {
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
     Cx {
@@ -54,19 +54,19 @@ pub fn cx() -> Cx {
     }
 }
 
-pub struct Rig {
-    pub grpc: SocketAddr,
-    pub admin: SocketAddr,
-    pub shutdown: CancellationToken,
-    pub served: JoinHandle<()>,
+pub(crate) struct Rig {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) served: JoinHandle<()>,
 }
 
 impl Rig {
-    pub async fn start(rpcs: Rpcs) -> Self {
+    pub(crate) async fn start(rpcs: Rpcs) -> Self {
         Self::start_with(rpcs, Config::default(), Arc::new(NoOperator)).await
     }
 
-    pub async fn start_with(rpcs: Rpcs, config: Config, operator: Arc<dyn Operator>) -> Self {
+    pub(crate) async fn start_with(rpcs: Rpcs, config: Config, operator: Arc<dyn Operator>) -> Self {
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (grpc_at, admin_at) = (grpc.local_addr().unwrap(), admin.local_addr().unwrap());
@@ -76,21 +76,21 @@ impl Rig {
         Self { grpc: grpc_at, admin: admin_at, shutdown, served }
     }
 
-    pub async fn h2(&self) -> Client {
+    pub(crate) async fn h2(&self) -> Client {
         Client::h2(self.grpc).await
     }
 
-    pub async fn h1(&self) -> Client {
+    pub(crate) async fn h1(&self) -> Client {
         Client::h1(self.grpc).await
     }
 
     /// A connection of each kind.
-    pub async fn both(&self) -> [Client; 2] {
+    pub(crate) async fn both(&self) -> [Client; 2] {
         [self.h1().await, self.h2().await]
     }
 
     /// A request to the admin port.
-    pub async fn admin(
+    pub(crate) async fn admin(
         &self,
         method: Method,
         path: &str,
@@ -108,20 +108,20 @@ impl Rig {
         (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.admin(Method::GET, path, &[], "").await;
         (status, body)
     }
 
     /// The value of a series in `/metrics`.
-    pub async fn metric(&self, series: &str) -> Option<f64> {
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         let (status, page) = self.get("/metrics").await;
         assert_eq!(status, 200);
         page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Waits until a series has a value.
-    pub async fn until_metric(&self, series: &str, value: f64) {
+    pub(crate) async fn until_metric(&self, series: &str, value: f64) {
         let reached = timeout(PATIENCE, async {
             while self.metric(series).await != Some(value) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -132,24 +132,24 @@ impl Rig {
         }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         timeout(PATIENCE, self.served).await.unwrap().unwrap();
     }
 }
 
-pub type Sent = BoxBody<Bytes, std::io::Error>;
+pub(crate) type Sent = BoxBody<Bytes, std::io::Error>;
 
 /// A body of one piece, or none.
-pub fn whole(bytes: impl Into<Bytes>) -> Sent {
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> Sent {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
 }
 
 /// One connection.
-pub struct Client {
-    pub version: Version,
+pub(crate) struct Client {
+    pub(crate) version: Version,
     sender: Sender,
-    pub connection: JoinHandle<()>,
+    pub(crate) connection: JoinHandle<()>,
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {
@@ -165,21 +165,21 @@ enum Sender {
 }
 
 impl Client {
-    pub async fn h1(address: SocketAddr) -> Self {
+    pub(crate) async fn h1(address: SocketAddr) -> Self {
         let stream = connect(address).await;
         let (sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let connection = tokio::spawn(async { drop(connection.await) });
         Self { version: Version::HTTP_11, sender: Sender::H1(sender), connection }
     }
 
-    pub async fn h2(address: SocketAddr) -> Self {
+    pub(crate) async fn h2(address: SocketAddr) -> Self {
         let stream = connect(address).await;
         let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         let connection = tokio::spawn(async { drop(connection.await) });
         Self { version: Version::HTTP_2, sender: Sender::H2(sender), connection }
     }
 
-    pub async fn send(&mut self, request: Request<Sent>) -> Result<Response<Incoming>, hyper::Error> {
+    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Incoming>, hyper::Error> {
         let sent = async {
             match &mut self.sender {
                 Sender::H1(sender) => sender.send_request(request).await,
@@ -193,7 +193,7 @@ impl Client {
     }
 
     /// A request for a method, with any bytes as its body.
-    pub fn request(&self, method: &str, headers: &[(&str, &str)], body: Sent) -> Request<Sent> {
+    pub(crate) fn request(&self, method: &str, headers: &[(&str, &str)], body: Sent) -> Request<Sent> {
         let path = format!("/bsky.Service/{method}");
         let uri = if self.version == Version::HTTP_2 { format!("http://plane{path}") } else { path };
         let mut request = Request::builder().method(Method::POST).uri(uri).header("te", "trailers");
@@ -210,18 +210,18 @@ impl Client {
     }
 
     /// A call with any bytes as its body.
-    pub async fn raw(&mut self, method: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn raw(&mut self, method: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         let request = self.request(method, headers, whole(body));
         Reply::of(self.send(request).await.unwrap()).await
     }
 
     /// A call as a well-behaved client makes it.
-    pub async fn call(&mut self, method: &str, message: &impl Message) -> Reply {
+    pub(crate) async fn call(&mut self, method: &str, message: &impl Message) -> Reply {
         self.raw(method, &[], framed(message)).await
     }
 
     /// A call whose body comes in pieces.
-    pub async fn in_pieces(&mut self, method: &str, pieces: Vec<Bytes>) -> Reply {
+    pub(crate) async fn in_pieces(&mut self, method: &str, pieces: Vec<Bytes>) -> Reply {
         let stream = futures::stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(piece))));
         let request = self.request(method, &[], StreamBody::new(stream).boxed());
         Reply::of(self.send(request).await.unwrap()).await
@@ -229,7 +229,7 @@ impl Client {
 }
 
 /// A message behind its prefix.
-pub fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(message.encoded_len() as u32);
@@ -239,15 +239,15 @@ pub fn framed(message: &impl Message) -> Bytes {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Reply {
-    pub http: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub trailers: Option<HeaderMap>,
+pub(crate) struct Reply {
+    pub(crate) http: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Reply {
-    pub async fn of(response: Response<Incoming>) -> Self {
+    pub(crate) async fn of(response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let collected = timeout(PATIENCE, body.collect()).await.expect("the answer ends").expect("the answer is whole");
         let trailers = collected.trailers().cloned();
@@ -255,18 +255,18 @@ impl Reply {
     }
 
     /// A header of the status, from the trailers or, where there is no body, the headers.
-    pub fn status(&self, name: &str) -> Option<&str> {
+    pub(crate) fn status(&self, name: &str) -> Option<&str> {
         self.trailers.as_ref().unwrap_or(&self.headers).get(name).map(|value| value.to_str().unwrap())
     }
 
     /// The status, as gRPC says a client has to find it.
-    pub fn code(&self) -> u32 {
+    pub(crate) fn code(&self) -> u32 {
         assert_eq!(self.http, 200, "{self:?}");
         self.status("grpc-status").unwrap_or_else(|| panic!("no status in {self:?}")).parse().unwrap()
     }
 
     /// The message of a success.
-    pub fn message<M: Message + Default>(&self) -> M {
+    pub(crate) fn message<M: Message + Default>(&self) -> M {
         assert_eq!(self.code(), 0, "{:?}", self.status("grpc-message"));
         assert_eq!(self.body[0], 0);
         assert_eq!(u32::from_be_bytes(self.body[1..5].try_into().unwrap()) as usize, self.body.len() - 5);
@@ -275,7 +275,7 @@ impl Reply {
 }
 
 /// Tells when it is dropped.
-pub struct TellDrop(pub tokio::sync::mpsc::UnboundedSender<()>);
+pub(crate) struct TellDrop(pub tokio::sync::mpsc::UnboundedSender<()>);
 
 impl Drop for TellDrop {
     fn drop(&mut self) {
@@ -284,7 +284,7 @@ impl Drop for TellDrop {
 }
 
 /// A future that never ends.
-pub struct Never;
+pub(crate) struct Never;
 
 impl Future for Never {
     type Output = ();
