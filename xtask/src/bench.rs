@@ -239,16 +239,9 @@ async fn dump_posts(host: &str, uris: &[String], file: &Path) -> Result<Vec<Stri
     Ok(standing)
 }
 
-fn binary(args: &Args) -> Result<PathBuf> {
-    match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display())),
-        None => shell::build_groundplane(true),
-    }
-}
-
 /// Measures reading. Answers ours and the reference's events a second.
 async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
-    let bin = binary(args)?;
+    let bin = shell::groundplane(args.bin.as_deref(), true)?;
     let accounts = args.accounts.unwrap_or(3_000);
     println!("writing the history of {accounts} accounts ...");
     let network = network(accounts).await?;
@@ -293,7 +286,7 @@ async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
 
 /// Measures batch look-ups.
 async fn get_post_records(args: &Args) -> Result<()> {
-    let bin = binary(args)?;
+    let bin = shell::groundplane(args.bin.as_deref(), true)?;
     let accounts = args.accounts.unwrap_or(10_500);
     println!("writing the history of {accounts} accounts ...");
     let network = network(accounts).await?;

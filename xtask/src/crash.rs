@@ -122,14 +122,23 @@ impl Outcome {
     }
 }
 
+/// Gives the label that comes after all others, and says where in its stream it is.
+fn last_label(network: &Network) -> i64 {
+    network.give_labels([GivenLabel {
+        src: String::new(),
+        uri: network.pick().hub_did,
+        val: "last-of-all".into(),
+        neg: false,
+        cts_us: NOW_US,
+        exp_us: None,
+    }])
+}
+
 /// Runs the whole comparison. An error is a run that could not be made; what it found is in the outcome.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let begun = Instant::now();
     let clock_from_us = gp_index::system_now_us();
-    let bin = match &args.bin {
-        Some(bin) => bin.clone(),
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     let mut folder =
         tempfile::Builder::new().prefix("groundplane-crash-").tempdir().context("a folder for the data")?;
     if args.keep {
@@ -138,14 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let network = runtime.block_on(network(args))?;
-    let label_head = network.give_labels([GivenLabel {
-        src: String::new(),
-        uri: network.pick().hub_did,
-        val: "last-of-all".into(),
-        neg: false,
-        cts_us: NOW_US,
-        exp_us: None,
-    }]);
+    let label_head = last_label(&network);
     let head = network.head_seq();
     println!("{} accounts, {} events up to {head}", network.stats().accounts, network.stats().retained_events);
 

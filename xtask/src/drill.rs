@@ -52,10 +52,7 @@ impl Args {
 /// Runs the drill: how many checks passed and failed.
 pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
     install_prometheus()?;
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize()?,
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(drill(&bin))
 }

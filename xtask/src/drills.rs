@@ -13,7 +13,7 @@ mod overload;
 
 use std::{path::PathBuf, pin::Pin, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gp_drill::{
     Row, confine,
     rig::{Rig, Scale},
@@ -132,10 +132,7 @@ const DIAGNOSIS: (&str, &str) = ("F52", "diagnosis drill †");
 
 /// Runs the drills: how many passed and failed.
 pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display()))?,
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     if let Err(why) = confine::enter() {
         // Not a failure of the plane, and not a pass either.
         println!("every row is skipped: {why}");

@@ -43,10 +43,7 @@ impl Args {
 /// Runs the drill. An error if there was any difference, or if it could not be made.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let node = Node::install()?;
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display()))?,
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     let postgres = Postgres::start()?;
     let mut command = Command::new(&node.bin);
     command.current_dir(&node.home).arg("labels.mjs").arg("--bin").arg(bin);

@@ -85,10 +85,7 @@ pub(crate) struct Args {
 
 /// Looks at the page: how many checks passed and failed.
 pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize()?,
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(look_at(&bin))
 }

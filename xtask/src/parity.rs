@@ -123,10 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         print!("{}", report::explained_table());
         return Ok(Report::default());
     }
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display()))?,
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     let node = Node::install()?;
     let postgres = Postgres::start()?;
     let cluster = args.rows.cluster()?;

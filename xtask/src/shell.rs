@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -60,5 +60,13 @@ pub(crate) fn free_addresses() -> Result<[SocketAddr; 2]> {
     match (free.next(), free.next()) {
         (Some(one), Some(two)) => Ok([one, two]),
         _ => bail!("no free port from {} to {}", PORTS.start, PORTS.end),
+    }
+}
+
+/// The program that a command was given, or a build of it.
+pub(crate) fn groundplane(given: Option<&Path>, release: bool) -> Result<PathBuf> {
+    match given {
+        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display())),
+        None => build_groundplane(release),
     }
 }

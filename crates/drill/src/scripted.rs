@@ -8,7 +8,6 @@ use std::{
     io::BufRead as _,
     net::SocketAddr,
     path::PathBuf,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us, tables, window::Window};
+use gp_index::{Cx, search::NoSearch, system_now_us, tables, window::Window};
 use gp_serve::{LogCounts, NoOperator, Server};
 use gp_store::{
     Batch, Key, Page, Scan, Store, Writer, WriterConfig,
@@ -107,18 +106,6 @@ impl Local for Slow {
     }
 }
 
-/// Nobody is known here.
-struct NoIdentities;
-
-impl IdentitySource for NoIdentities {
-    fn by_did<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<Resolution>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-    fn did_of_handle<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<String>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-}
-
 /// What calls are given, over a store.
 ///
 /// # Errors
@@ -131,7 +118,7 @@ pub fn cx(store: Store) -> Result<Cx> {
         window: Window::over(&store, WINDOW_BYTES),
         store,
         writer,
-        identity: Arc::new(NoIdentities),
+        identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(NoSearch),
         sitemap_url: "https://drill.test".into(),
         now_us: system_now_us,

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use gp_store::{Store, Writer};
 
-use crate::{Result, search::SearchSource, window::Window};
+use crate::{Error, Result, search::SearchSource, window::Window};
 
 /// What a resolver says about a DID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,20 @@ pub trait IdentitySource: Send + Sync {
     fn by_did<'a>(&'a self, did: &'a str) -> Pin<Box<dyn Future<Output = Result<Resolution>> + Send + 'a>>;
     /// The DID of a handle over DNS or HTTPS, not checked against the document. `Err(Absent)` when neither answers.
     fn did_of_handle<'a>(&'a self, handle: &'a str) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
+}
+
+/// Knows nobody, and asks nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct NoIdentities;
+
+impl IdentitySource for NoIdentities {
+    fn by_did<'a>(&'a self, _did: &'a str) -> Pin<Box<dyn Future<Output = Result<Resolution>> + Send + 'a>> {
+        Box::pin(std::future::ready(Err(Error::Absent("identity"))))
+    }
+
+    fn did_of_handle<'a>(&'a self, _handle: &'a str) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>> {
+        Box::pin(std::future::ready(Err(Error::Absent("identity"))))
+    }
 }
 
 /// What every read and write is given. Cheap to clone.

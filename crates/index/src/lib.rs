@@ -59,5 +59,5 @@ pub mod threads;
 pub mod verifications;
 pub mod window;
 
-pub use cx::{Cx, IdentitySource, Resolution, system_now_us};
+pub use cx::{Cx, IdentitySource, NoIdentities, Resolution, system_now_us};
 pub use error::{Error, Result};

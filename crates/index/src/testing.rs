@@ -2,13 +2,9 @@
 //!
 //! A helper that meets a drop it did not expect panics, so that a test cannot pass because its record was refused.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use gp_atproto::{Tid, datetime, json};
@@ -16,7 +12,7 @@ use gp_store::{Store, View, Writer, WriterConfig};
 use serde_json::{Value as Json, json as object};
 
 use crate::{
-    Cx, Error, IdentitySource, Resolution, Result, actors,
+    Cx, Result, actors,
     apply::{Action, Applied, Op, apply_op},
     placed::uri_of,
     search::NoSearch,
@@ -43,19 +39,6 @@ pub(crate) fn did(name: &str) -> String {
     format!("did:plc:{name:a<24}")
 }
 
-/// A resolver that knows nobody.
-struct Nobody;
-
-impl IdentitySource for Nobody {
-    fn by_did<'a>(&'a self, _did: &'a str) -> Pin<Box<dyn Future<Output = Result<Resolution>> + Send + 'a>> {
-        Box::pin(async { Err(Error::Absent("did")) })
-    }
-
-    fn did_of_handle<'a>(&'a self, _handle: &'a str) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>> {
-        Box::pin(async { Err(Error::Absent("handle")) })
-    }
-}
-
 /// A store in memory and its writer.
 pub(crate) struct World {
     /// What reads are given.
@@ -72,7 +55,7 @@ impl World {
             window: Window::over_empty(&store, 1 << 20),
             store,
             writer,
-            identity: Arc::new(Nobody),
+            identity: Arc::new(crate::cx::NoIdentities),
             search: Arc::new(NoSearch),
             sitemap_url: "https://plane.test".into(),
             now_us: || NOW_US,

@@ -250,9 +250,14 @@ impl Window {
 
     fn remove(&self, author: &[u8], slot: &Slot<'_>) {
         let mut shard = self.shard(author).write();
-        let filling = self.filling.load(SeqCst);
+        let unread = self.filling.load(SeqCst) && slot.time > self.holds_to.load(SeqCst);
+        if unread && !shard.remember_gone(author, slot) {
+            // Whatever is not read yet is left to the store.
+            let _bounds = self.bounds.lock();
+            self.keeps_to.fetch_min(self.holds_to.load(SeqCst), SeqCst);
+        }
         let before = shard.bytes();
-        if shard.remove(author, slot, filling) {
+        if shard.remove(author, slot) {
             self.uncount(slot.time / PIECE_US);
         }
         self.resized(before, shard.bytes());
@@ -370,7 +375,7 @@ impl Window {
         let mut newest = Newest::new(want, holds_to, after, wanted);
         for (number, author) in authors.iter().enumerate() {
             if number % AUTHORS_PER_TURN == AUTHORS_PER_TURN - 1 {
-                gp_store::turn().await;
+                gp_store::give_way().await;
             }
             self.shard(author).read().offer(author, number, &mut newest);
         }

@@ -3,10 +3,10 @@
 //!
 //!     cargo run --release -p groundplane-serve --example exposition
 
-use std::{error::Error, future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{error::Error, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use gp_index::{Cx, IdentitySource, Resolution, system_now_us};
+use gp_index::{Cx, system_now_us};
 use gp_serve::{CALLERS_MAX, Config, NoOperator, Rpcs, Server};
 use gp_store::{Store, Writer, WriterConfig};
 use http_body_util::{BodyExt as _, Full};
@@ -20,17 +20,6 @@ use tokio_util::sync::CancellationToken;
 /// Keys of calls that take lists: one number for each size class.
 const SIZES: [usize; 7] = [1, 5, 30, 100, 500, 2_000, 6_000];
 const SCRAPES: usize = 50;
-
-struct NoIdentities;
-
-impl IdentitySource for NoIdentities {
-    fn by_did<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<Resolution>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-    fn did_of_handle<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<String>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-}
 
 type Asker = Client<HttpConnector, Full<Bytes>>;
 
@@ -53,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         window: gp_index::window::Window::over_empty(&store, 1 << 20),
         store,
         writer,
-        identity: Arc::new(NoIdentities),
+        identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(gp_index::search::NoSearch),
         sitemap_url: "https://plane.test".into(),
         now_us: system_now_us,

@@ -4,10 +4,10 @@
 //!
 //!     cargo run -p groundplane-serve --example fixed [listen [admin-listen]]
 
-use std::{collections::HashMap, error::Error, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{collections::HashMap, error::Error, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us};
+use gp_index::{Cx, search::NoSearch, system_now_us};
 use gp_proto::{GetPostRecordsResponse, PostRecordMeta, Record, Timestamp};
 use gp_serve::{Config, NoOperator, Rpcs, Server};
 use gp_store::{Store, Writer, WriterConfig};
@@ -18,17 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Different numbers of keys whose answers are kept.
 const ANSWERS_MAX: usize = 1_024;
-
-struct NoIdentities;
-
-impl IdentitySource for NoIdentities {
-    fn by_did<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<Resolution>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-    fn did_of_handle<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<String>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-}
 
 /// An answer of as many records, each of the size of an ordinary post.
 fn answer(records: usize) -> Bytes {
@@ -87,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         window: gp_index::window::Window::over_empty(&store, 1 << 20),
         store,
         writer,
-        identity: Arc::new(NoIdentities),
+        identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(NoSearch),
         sitemap_url: "https://plane.test".into(),
         now_us: system_now_us,

@@ -46,6 +46,6 @@ pub static TABLES: &[&Table] = &[&cache::far::NODES];
 pub use writer::{Done, Writer, WriterConfig, WriterFigures};
 
 /// Lets other tasks of the thread have their turn: for loops over what callers decide the length of.
-pub async fn turn() {
+pub async fn give_way() {
     tokio::task::yield_now().await;
 }

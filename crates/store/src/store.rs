@@ -325,12 +325,23 @@ impl Store {
         let mut values = Vec::with_capacity(keys.len());
         for slice in keys.chunks(KEYS_PER_SLICE) {
             let rows = self.read_fresh(slice.to_vec()).await?;
-            values.extend(slice.iter().zip(rows).map(|(key, row)| match self.cache_of(key) {
-                Cache::NearAs(make) => row.map(|row| make(key, &row)),
-                Cache::Near | Cache::Never => row,
-            }));
+            values.extend(slice.iter().zip(rows).map(|(key, row)| self.served(key, row)));
         }
         Ok(values)
+    }
+
+    /// One key past all caches.
+    pub(crate) async fn get_alone(&self, key: &Key) -> Result<Option<Bytes>> {
+        let row = self.read_fresh(vec![key.clone()]).await?.pop().flatten();
+        Ok(self.served(key, row))
+    }
+
+    /// A row in the form in which it leaves.
+    fn served(&self, key: &Key, row: Option<Bytes>) -> Option<Bytes> {
+        match self.cache_of(key) {
+            Cache::NearAs(make) => row.map(|row| make(key, &row)),
+            Cache::Near | Cache::Never => row,
+        }
     }
 
     /// Asks the engine for keys that memory could not answer. It may answer fewer, the first ones, where values are large.

@@ -47,6 +47,12 @@ pub fn on_behalf<F: Future>(of: Behalf, purse: Arc<dyn Purse>, work: F) -> impl 
     BEHALF.scope(of, PURSE.scope(purse, work))
 }
 
+/// Runs work that others may come to wait for, in the turns of whoever began it. A task of its own would otherwise count
+/// as the plane's, which is never refused. It pays nothing: each reader pays for what it takes.
+pub(crate) fn for_caller<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    BEHALF.scope(BEHALF.try_with(|it| *it).unwrap_or_default(), work)
+}
+
 /// Takes bytes out of the purse of whoever is read for.
 pub(crate) fn pay(bytes: usize) -> Result<()> {
     // What the plane reads for itself has bounds of its own.
@@ -281,6 +287,24 @@ mod tests {
         let state = turns.state.lock();
         assert_eq!((state.running, state.waiting), (0, 0));
         order
+    }
+
+    #[tokio::test]
+    async fn a_task_that_others_wait_for_takes_the_turns_of_whoever_began_it() {
+        let behalf = Behalf { caller: 3, bulk: true, can_wait: true };
+        let seen = on_behalf(behalf, Arc::new(Empty), async {
+            let seen = async { (BEHALF.try_with(|it| *it).unwrap_or_default(), pay(1).is_ok()) };
+            tokio::spawn(for_caller(seen)).await.unwrap()
+        });
+        assert_eq!(seen.await, (behalf, true));
+    }
+
+    struct Empty;
+
+    impl Purse for Empty {
+        fn take(&self, _: usize) -> bool {
+            false
+        }
     }
 
     #[tokio::test]

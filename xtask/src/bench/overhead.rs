@@ -39,10 +39,7 @@ pub(crate) struct Args {
 
 /// Measures, and fails if it costs too much.
 pub(crate) async fn run(args: &Args) -> Result<()> {
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize()?,
-        None => shell::build_groundplane(true)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), true)?;
     let rig = Rig::new(&bin, POSTS, 0, &|text| println!("{text}")).await?;
     // A collector that is not there: traces are made, kept and dropped.
     let collector = ["--otlp-url", "http://127.0.0.1:9"];

@@ -64,10 +64,7 @@ pub(crate) struct Args {
 
 /// Fills, measures, compares, prints the table, and answers ours.
 pub(crate) async fn run(args: &Args) -> Result<Vec<Measured>> {
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display()))?,
-        None => shell::build_groundplane(true)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), true)?;
     let world = Arc::new(World::new(args.accounts, args.follows));
     let dir = tempfile::tempdir()?;
     let (data, csv) = (dir.path().join("data"), dir.path().join("csv"));

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use clap::Args as ClapArgs;
 use gp_index::{
@@ -62,10 +62,7 @@ pub(crate) struct Args {
 
 /// Measures, prints the table, and answers ours.
 pub(crate) async fn run(args: &Args) -> Result<Vec<Measured>> {
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display()))?,
-        None => shell::build_groundplane(true)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), true)?;
     let corpus = Arc::new(Corpus::new(args.actors, args.posts));
     let dir = tempfile::tempdir()?;
     let data = dir.path().join("data");

@@ -12,11 +12,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use gp_store::engine::cql::CqlConfig;
-use gp_synth::GivenLabel;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
-    NOW_US, Outcome, PATIENCE, STOP_MAX,
+    Outcome, PATIENCE, STOP_MAX,
     compare::{self, Clock},
     process::Program,
 };
@@ -60,10 +59,7 @@ const STANDS_BY_AFTER: Duration = Duration::from_secs(2);
 /// Runs it, and answers whether everything held.
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let clock_from_us = gp_index::system_now_us();
-    let bin = match &args.bin {
-        Some(bin) => bin.canonicalize().with_context(|| format!("{} is not there", bin.display()))?,
-        None => shell::build_groundplane(false)?,
-    };
+    let bin = shell::groundplane(args.bin.as_deref(), false)?;
     let cluster = Cluster::have(args.nodes)?;
     let address = cluster.store("failover");
     let mut folder = tempfile::Builder::new().prefix("groundplane-failover-").tempdir()?;
@@ -74,14 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let crash = super::Args { kills: args.kills, seed: args.seed, accounts: args.accounts, bin: None, keep: false };
     let network = runtime.block_on(super::network(&crash))?;
-    let label_head = network.give_labels([GivenLabel {
-        src: String::new(),
-        uri: network.pick().hub_did,
-        val: "last-of-all".into(),
-        neg: false,
-        cts_us: NOW_US,
-        exp_us: None,
-    }]);
+    let label_head = super::last_label(&network);
     let head = network.head_seq();
     println!("{} accounts, {} events up to {head}", network.stats().accounts, network.stats().retained_events);
 

@@ -54,6 +54,9 @@ impl<'a> Slot<'a> {
     }
 }
 
+/// Items that are remembered because they went while the window was being filled.
+const GONE_MAX: usize = 2_048;
+
 /// Type and record key, as in positions.
 type Tail = SmallVec<[u8; 16]>;
 
@@ -167,10 +170,7 @@ impl Shard {
     }
 
     /// Forgets an item, and says whether it was there.
-    pub(super) fn remove(&mut self, author: &[u8], slot: &Slot<'_>, filling: bool) -> bool {
-        if filling {
-            self.gone.insert(Self::gone_key(author, slot));
-        }
+    pub(super) fn remove(&mut self, author: &[u8], slot: &Slot<'_>) -> bool {
         let Some((author, mut items)) = self.authors.remove_entry(author) else { return false };
         let found = find(&self.odd, &items, slot);
         if let Ok(at) = found {
@@ -180,6 +180,15 @@ impl Shard {
         }
         self.put_back(author, items);
         found.is_ok()
+    }
+
+    /// Remembers that an item has gone whose row may be read late. Says no when there are too many to remember.
+    pub(super) fn remember_gone(&mut self, author: &[u8], slot: &Slot<'_>) -> bool {
+        if self.gone.len() >= GONE_MAX {
+            return false;
+        }
+        self.gone.insert(Self::gone_key(author, slot));
+        true
     }
 
     fn put_back(&mut self, author: Box<[u8]>, mut items: Vec<Kept>) {

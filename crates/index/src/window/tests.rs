@@ -215,6 +215,26 @@ async fn a_window_is_filled_from_the_rows_and_what_went_meanwhile_does_not_come_
 }
 
 #[tokio::test]
+async fn when_too_much_goes_while_it_is_filled_the_window_leaves_the_rest_to_the_store() {
+    let world = World::new();
+    let window = Window::over(&world.cx.store, 1 << 20);
+    for n in 0..300_000 {
+        let gone = key(NOW_US - n, 0, &format!("did:web:a{n}.test"), POST_ITEM, "self");
+        let (author, slot) = Slot::read(gone.clustering(), 0).unwrap();
+        window.remove(author, &slot);
+    }
+    let remembered: usize = window.shards.iter().map(|shard| shard.read().gone.len()).sum();
+    assert!(remembered > 100_000 && remembered < 200_000, "{remembered}");
+    // One of those that were too many to remember, as if its row had been read before it went.
+    let late = key(NOW_US - 299_999, 0, "did:web:a299999.test", POST_ITEM, "self");
+    let (author, slot) = Slot::read(late.clustering(), 0).unwrap();
+    window.put(author, slot, false);
+    window.fill(&world.cx).await.unwrap();
+    let figures = window.figures();
+    assert_eq!((figures.items, figures.oldest_us), (0, None));
+}
+
+#[tokio::test]
 async fn a_store_from_before_the_rows_is_held_from_now_on_only() {
     let world = World::new();
     world.actor(&did("old")).await;

@@ -3,9 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     path::Path,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +14,7 @@ use std::{
 
 use gp_atproto::{Tid, datetime, json};
 use gp_index::{
-    Cx, Error, IdentitySource, Resolution, Result, actors,
+    Cx, Result, actors,
     apply::{Action, Applied, Op, apply_op},
     placed::uri_of,
     tables,
@@ -53,18 +51,6 @@ pub(crate) fn did(name: &str) -> String {
     format!("did:plc:{name:a<24}")
 }
 
-struct Nobody;
-
-impl IdentitySource for Nobody {
-    fn by_did<'a>(&'a self, _did: &'a str) -> Pin<Box<dyn Future<Output = Result<Resolution>> + Send + 'a>> {
-        Box::pin(async { Err(Error::Absent("did")) })
-    }
-
-    fn did_of_handle<'a>(&'a self, _handle: &'a str) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>> {
-        Box::pin(async { Err(Error::Absent("handle")) })
-    }
-}
-
 /// A store, its writer, and search.
 pub(crate) struct World {
     pub(crate) cx: Cx,
@@ -91,7 +77,7 @@ impl World {
             window: gp_index::window::Window::over_empty(&store, 1 << 20),
             store,
             writer,
-            identity: Arc::new(Nobody),
+            identity: Arc::new(gp_index::NoIdentities),
             search: Arc::clone(&search) as _,
             sitemap_url: "https://plane.test".into(),
             now_us: || NOW_US,

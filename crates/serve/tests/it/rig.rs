@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use gp_index::{Cx, IdentitySource, Resolution, search::NoSearch, system_now_us};
+use gp_index::{Cx, search::NoSearch, system_now_us};
 use gp_serve::{Config, NoOperator, Operator, Rpcs, Server};
 use gp_store::{Store, Writer, WriterConfig};
 use http::{HeaderMap, Method, Request, Response, Version};
@@ -28,17 +28,6 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything here takes, so that a test that waits for nothing fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct NoIdentities;
-
-impl IdentitySource for NoIdentities {
-    fn by_did<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<Resolution>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-    fn did_of_handle<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = gp_index::Result<String>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(gp_index::Error::Absent("identity"))))
-    }
-}
-
 /// What calls are given, over an empty store in memory.
 pub(crate) fn cx() -> Cx {
     let store = Store::mem(&[]);
@@ -47,7 +36,7 @@ pub(crate) fn cx() -> Cx {
         window: gp_index::window::Window::over_empty(&store, 1 << 20),
         store,
         writer,
-        identity: Arc::new(NoIdentities),
+        identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(NoSearch),
         sitemap_url: "https://plane.test".into(),
         now_us: system_now_us,

@@ -10,7 +10,7 @@ use super::{
     load::Load,
     protocol::{Next, Reading},
 };
-use crate::{Cache, Error, Key, Result, Store};
+use crate::{Cache, Error, Key, Result, Store, turns};
 
 /// Keys that one load asks for at once.
 const KEYS_PER_LOAD: usize = 2048;
@@ -34,6 +34,7 @@ impl Store {
         let mut values = Vec::with_capacity(keys.len());
         for part in keys.chunks(KEYS_PER_LOAD) {
             let load = Arc::new(Load::new(part.len()));
+            let own = Arc::clone(&load);
             let mut wanted = Vec::with_capacity(part.len());
             let mut waits = Vec::with_capacity(part.len());
             for (place, key) in part.iter().enumerate() {
@@ -53,11 +54,19 @@ impl Store {
             if !wanted.is_empty() {
                 // A task of its own: readers that follow must not depend on this one staying.
                 let (store, far) = (self.clone(), Arc::clone(far));
-                tokio::spawn(async move { Leading::new(store, far, load, &wanted).run(wanted).await });
+                let lead = async move { Leading::new(store, far, load, &wanted).run(wanted).await };
+                tokio::spawn(turns::for_caller(lead));
             }
-            for (load, place) in waits {
-                values.push(load.wait(place).await?);
+            let mut bytes = 0;
+            for ((joined, place), key) in waits.into_iter().zip(part) {
+                let value = match joined.wait(place).await {
+                    // Who leads may have had no room left that this reader has.
+                    Err(Error::Busy) if !Arc::ptr_eq(&joined, &own) => self.get_alone(key).await?,
+                    answer => answer?.inspect(|value| bytes += value.len()),
+                };
+                values.push(value);
             }
+            turns::pay(bytes)?;
         }
         Ok(values)
     }
