@@ -141,6 +141,9 @@ async fn drill(bin: &std::path::Path) -> Result<(u64, u64)> {
     ];
     for (what, holds) in checks {
         println!("{}  {what}", if holds { "ok    " } else { "FAILED" });
+        if !holds {
+            crate::test::note_failure(what);
+        }
     }
     let passed = checks.iter().filter(|(_, holds)| *holds).count() as u64;
     Ok((passed, checks.len() as u64 - passed))

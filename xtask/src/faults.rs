@@ -11,6 +11,8 @@ mod wrong;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 
+use crate::test;
+
 /// Which failures, and how long.
 #[derive(ClapArgs, Default, Clone)]
 pub(crate) struct Args {
@@ -117,6 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
             }
             Some(false) => {
                 failed += 1;
+                test::note_failure(&format!("{id} {name}: {} | {bar}", outcome.measured));
                 "FAIL"
             }
             None => "skipped",

@@ -64,6 +64,7 @@ impl Checks {
             self.0 += 1;
         } else {
             println!("FAILED  {what}: {otherwise}");
+            crate::test::note_failure(&format!("{what}: {otherwise}"));
             self.1 += 1;
         }
     }

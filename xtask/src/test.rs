@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Command, ExitCode, Stdio},
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 
@@ -12,6 +13,20 @@ use crate::{
     bench, crash, dashboards, drill, e2e, faults, labels, node::Node, page, parity, proto, shell, tidy, transport,
     validation,
 };
+
+/// What failed, by name, to be said once more after everything else: the last lines are those that a log keeps.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Most failures that are said again.
+const FAILURES_MAX: usize = 40;
+
+/// Notes a failure for the closing lines. Its first line is kept.
+pub(crate) fn note_failure(what: &str) {
+    let mut failures = FAILURES.lock().unwrap_or_else(PoisonError::into_inner);
+    if failures.len() < FAILURES_MAX {
+        failures.push(what.lines().next().unwrap_or_default().chars().take(400).collect());
+    }
+}
 
 /// Results of the parts that have run.
 #[derive(Default)]
@@ -53,6 +68,7 @@ pub(crate) fn run(filter: Option<&str>) -> ExitCode {
         let begun = Instant::now();
         let (passed, failed) = part().unwrap_or_else(|e| {
             eprintln!("{name}: {e:#}");
+            note_failure(&format!("{name}: {e:#}"));
             (0, 1)
         });
         tally.passed += passed;
@@ -70,6 +86,9 @@ pub(crate) fn run(filter: Option<&str>) -> ExitCode {
         eprintln!("no part of the tests has that in its name; there are {}", names.join(", "));
         return ExitCode::FAILURE;
     }
+    for failure in FAILURES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("failed: {failure}");
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -79,6 +98,7 @@ fn tidy_part() -> Result<(u64, u64)> {
         Ok(()) => Ok((1, 0)),
         Err(e) => {
             eprintln!("{e:#}");
+            note_failure(&format!("{e:#}"));
             Ok((0, 1))
         }
     }
@@ -140,6 +160,9 @@ pub(crate) fn counted(command: &mut Command, count: impl Fn(&str) -> Option<(u64
             if let Some((p, f)) = count(&line) {
                 passed += p;
                 failed += f;
+            }
+            if line.ends_with("... FAILED") || line.starts_with("FAIL") || line.starts_with("not ok") {
+                note_failure(&line);
             }
             // Thousands of lines of passing tests help nobody.
             if !line.ends_with("... ok") {

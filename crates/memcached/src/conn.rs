@@ -36,7 +36,8 @@ const DIAL_EVERY: Duration = Duration::from_secs(1);
 /// The longest time between two dials of one slot, jitter not counted.
 const DIAL_EVERY_MAX: Duration = Duration::from_secs(2);
 
-/// A connection that has questions open and brings no byte for so long is given up.
+/// A connection that has questions open and brings no byte for so long is given up, and not before twice the deadline
+/// of a question.
 const SILENCE_MAX: Duration = Duration::from_millis(150);
 
 /// How long a dial and the first questions on a connection may take.
@@ -259,6 +260,7 @@ async fn carry(
     slot: &Slot,
     config: &Config,
 ) -> Ended {
+    let silence_max = SILENCE_MAX.max(config.op_deadline * 2);
     let (mut from, mut to) = stream.split();
     let mut unsent: VecDeque<Bytes> = VecDeque::new();
     let mut open: VecDeque<Held> = VecDeque::new();
@@ -296,7 +298,7 @@ async fn carry(
                 unsent.push_back(held.packet.bytes.clone());
                 open.push_back(held);
             }
-            () = sleep_until(heard + SILENCE_MAX), if !open.is_empty() => {
+            () = sleep_until(heard + silence_max), if !open.is_empty() => {
                 // A thread that was held up sees its own delay: only what is not there by now is silence.
                 match timeout(Duration::ZERO, from.read_buf(&mut input)).await {
                     Ok(Ok(1..)) => heard = Instant::now(),

@@ -16,7 +16,7 @@ use gp_store::{
 
 use super::{
     Outcome, Scale,
-    rig::{Dice, Double, NO_NEAR, far, key, put, ready, runtime, seed, until, version_of, warm},
+    rig::{Dice, Double, NO_NEAR, PATIENCE, far, key, put, ready, runtime, seed, until, version_of, warm},
 };
 use crate::{memcached::Memcached, shell};
 
@@ -50,7 +50,7 @@ struct Behind(SocketAddr);
 impl Ground for Behind {
     fn open(&mut self, tables: &[&'static Table], config: &Config) -> Store {
         let tables: Vec<&'static Table> = tables.iter().chain(gp_store::TABLES).copied().collect();
-        let far_config = FarConfig { nodes: vec![self.0.to_string()], ..FarConfig::default() };
+        let far_config = FarConfig { nodes: vec![self.0.to_string()], op_deadline: PATIENCE, ..FarConfig::default() };
         let store = Store::over(Box::new(Mem::new()), &tables, config).with_memcached(far_config).expect("starts");
         let begun = Instant::now();
         while !far(&store).nodes[0].is_read && begun.elapsed() < Duration::from_secs(5) {
@@ -226,7 +226,7 @@ pub(super) fn returns(scale: Scale) -> Result<Outcome> {
 pub(super) fn negative(_: Scale) -> Result<Outcome> {
     let server = Memcached::start()?;
     runtime()?.block_on(async {
-        let double = Double::new(Duration::ZERO);
+        let double = Double::patient(Duration::ZERO);
         let writer = double.store(&[server.address], true, NO_NEAR)?;
         ready(&writer).await?;
         let reader = double.store(&[server.address], false, NO_NEAR)?;
