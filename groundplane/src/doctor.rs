@@ -117,8 +117,8 @@ pub(crate) fn run(settings: Settings) -> Result<bool> {
 fn host_findings(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![descriptors(host::descriptors_max())];
     findings.extend(ports(host::ports().as_ref(), [settings.listen, settings.admin_listen]));
-    let wanted = (settings.near_cache_mib + settings.block_cache_mib + settings.timeline_window_mib) << 20;
-    findings.push(memory(host::memory_limit_bytes(), wanted));
+    let limit = host::memory_limit_bytes();
+    findings.push(memory(limit, settings.caches(limit).sum()));
     findings.push(disk(&settings.data_dir));
     findings.push(listening("--listen", settings.listen));
     findings.push(listening("--admin-listen", settings.admin_listen));
@@ -183,7 +183,7 @@ fn memory(limit: Option<u64>, caches: u64) -> Finding {
     let about = "memory";
     let Some(limit) = limit else { return should(about, "the kernel does not say how much there is") };
     let in_flight = (limit / 4).min(1 << 30);
-    let wanted = caches + in_flight + MEMORY_BESIDE;
+    let wanted = caches.saturating_add(in_flight + MEMORY_BESIDE);
     let said = format!(
         "{} may be used; caches {}, calls in flight {}, the rest about {}",
         mib(limit),

@@ -94,7 +94,7 @@ impl Plane {
         let identity = Identity::new(identity_config(settings))?;
         let folder = settings.data_dir.join(SEARCH_FOLDER);
         let search = Search::start(&folder, store.clone(), writer.clone(), gp_search::Config::default()).await?;
-        let window = Window::over(&store, settings.timeline_window_mib << 20);
+        let window = Window::over(&store, settings.caches(gp_serve::host::memory_limit_bytes()).window);
         let cx = Cx {
             window: Arc::clone(&window),
             store,
@@ -102,6 +102,7 @@ impl Plane {
             identity: Arc::new(identity.clone()),
             search: Arc::clone(&search) as _,
             sitemap_url: settings.sitemap_url.as_str().into(),
+            damage: Arc::default(),
             now_us: system_now_us,
         };
         // Who follows another process may lose track, and nobody would tell the window: it stays unfilled, and timelines
@@ -255,9 +256,10 @@ async fn open(settings: &Settings) -> Result<Store> {
     all.extend_from_slice(gp_ingest::TABLES);
     all.extend_from_slice(gp_search::TABLES);
     all.extend_from_slice(gp_store::TABLES);
+    let caches = settings.caches(gp_serve::host::memory_limit_bytes());
     let config = gp_store::Config {
-        near_cache_bytes: settings.near_cache_mib << 20,
-        block_cache_bytes: settings.block_cache_mib << 20,
+        near_cache_bytes: caches.near,
+        block_cache_bytes: caches.block,
         ..Default::default()
     };
     let nodes = settings.memcached_nodes();

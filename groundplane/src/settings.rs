@@ -13,6 +13,30 @@ pub(crate) const SITEMAP_URL: &str = "https://bsky.app";
 /// The store of one machine.
 pub(crate) const EMBEDDED: &str = "embedded";
 
+/// A cache takes this part of the memory that the process may have, if its setting is left out: three of them, a quarter
+/// for calls in flight and what the process needs of its own fit twice into it.
+const CACHE_PART: u64 = 16;
+/// And not more than this.
+const CACHE_BYTES_MAX: u64 = 128 << 20;
+
+/// Bytes that caches may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caches {
+    /// Answers.
+    pub(crate) near: u64,
+    /// The newest items of all feeds.
+    pub(crate) window: u64,
+    /// Blocks of the embedded store.
+    pub(crate) block: u64,
+}
+
+impl Caches {
+    /// All together.
+    pub(crate) fn sum(self) -> u64 {
+        self.near.saturating_add(self.window).saturating_add(self.block)
+    }
+}
+
 /// An open data plane for the Bluesky AppView.
 #[derive(Debug, Parser)]
 #[command(name = "groundplane", version, disable_help_subcommand = true)]
@@ -137,15 +161,17 @@ pub(crate) struct Settings {
     /// Keys of one request; a larger one is refused before anything is read.
     #[arg(long, env = "GROUNDPLANE_KEYS_MAX", default_value_t = 100_000)]
     pub(crate) keys_max: u32,
-    /// Answers kept in memory, in MiB.
-    #[arg(long, env = "GROUNDPLANE_NEAR_CACHE_MIB", default_value_t = 128)]
-    pub(crate) near_cache_mib: u64,
-    /// The newest items of all feeds, kept in memory for timelines, in MiB.
-    #[arg(long, env = "GROUNDPLANE_TIMELINE_WINDOW_MIB", default_value_t = 128)]
-    pub(crate) timeline_window_mib: u64,
-    /// Block cache of the embedded store, in MiB.
-    #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB", default_value_t = 128)]
-    pub(crate) block_cache_mib: u64,
+    /// Answers kept in memory, in MiB. Left out: a sixteenth of the memory that the process may have, at most 128.
+    #[arg(long, env = "GROUNDPLANE_NEAR_CACHE_MIB")]
+    pub(crate) near_cache_mib: Option<u64>,
+    /// The newest items of all feeds, kept in memory for timelines, in MiB. Left out: a sixteenth of the memory that the
+    /// process may have, at most 128.
+    #[arg(long, env = "GROUNDPLANE_TIMELINE_WINDOW_MIB")]
+    pub(crate) timeline_window_mib: Option<u64>,
+    /// Block cache of the embedded store, in MiB. Left out: a sixteenth of the memory that the process may have, at most
+    /// 128.
+    #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB")]
+    pub(crate) block_cache_mib: Option<u64>,
     /// Stop when standard input closes, so that a supervisor that dies takes us along.
     #[arg(long, env = "GROUNDPLANE_EXIT_ON_STDIN_EOF", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) exit_on_stdin_eof: bool,
@@ -317,6 +343,17 @@ impl Settings {
         format!("{:016x}", format!("{shown:?}").bytes().fold(0xcbf2_9ce4_8422_2325, fold))
     }
 
+    /// Bytes of the three caches, for a process that may have so much memory, if the kernel says how much.
+    pub(crate) fn caches(&self, memory_limit: Option<u64>) -> Caches {
+        let left_out = memory_limit.map_or(CACHE_BYTES_MAX, |limit| (limit / CACHE_PART).min(CACHE_BYTES_MAX));
+        let bytes = |mib: Option<u64>| mib.map_or(left_out, |mib| mib.saturating_mul(1 << 20));
+        Caches {
+            near: bytes(self.near_cache_mib),
+            window: bytes(self.timeline_window_mib),
+            block: bytes(self.block_cache_mib),
+        }
+    }
+
     /// The nodes of memcached.
     pub(crate) fn memcached_nodes(&self) -> Vec<String> {
         let listed = self.memcached.as_deref().unwrap_or_default().split(',').map(str::trim);
@@ -329,5 +366,29 @@ impl Settings {
     /// Whether a role runs in this process.
     pub(crate) fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|r| r == role)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(args: &[&str]) -> Settings {
+        let cli = Cli::try_parse_from(["groundplane", "config", "--data-dir", "x"].iter().chain(args)).unwrap();
+        match cli.command {
+            Command::Config(settings) => *settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn caches_follow_the_memory_unless_they_are_set() {
+        let of = |args: &[&str], limit: Option<u64>| settings(args).caches(limit);
+        let all = |bytes| Caches { near: bytes, window: bytes, block: bytes };
+        assert_eq!(of(&[], Some(512 << 20)), all(32 << 20));
+        assert_eq!(of(&[], Some(64 << 30)), all(128 << 20));
+        assert_eq!(of(&[], None), all(128 << 20));
+        assert_eq!(of(&["--near-cache-mib", "7"], Some(512 << 20)), Caches { near: 7 << 20, ..all(32 << 20) });
+        assert_eq!(of(&["--near-cache-mib", &u64::MAX.to_string()], None).sum(), u64::MAX);
     }
 }

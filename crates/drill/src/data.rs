@@ -11,7 +11,7 @@ use gp_index::{
     tables,
 };
 use gp_proto as proto;
-use gp_store::{Config, Store, Writer, WriterConfig};
+use gp_store::{Batch, Config, Store, Writer, WriterConfig};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use crate::wire;
@@ -80,6 +80,19 @@ fn record(n: usize, bytes: usize) -> serde_json::Value {
 /// Bytes that make an ordinary post of a drill about 600 bytes long, and a giant one 64 KiB.
 const TEXT_BYTES: usize = 380;
 const GIANT_BYTES: usize = 63 << 10;
+
+/// Puts bytes that are no row of ours where the row of a post stands, in a folder that nobody has open.
+///
+/// # Errors
+///
+/// The address is none of a post, or the folder cannot be written to.
+pub fn poison(dir: &Path, uri: &str) -> Result<()> {
+    let key = gp_index::records::key_of(uri).with_context(|| format!("{uri} is no address of a record"))?;
+    let store = Store::lsm(dir, tables::ALL, &Config { disk_reserve_bytes: 0, ..Config::default() })?;
+    let mut batch = Batch::new();
+    batch.put(key, b"poison".to_vec());
+    Ok(store.apply_now(&batch)?)
+}
 
 /// Writes a folder with `posts` posts and `giants` large ones.
 ///

@@ -121,6 +121,7 @@ pub fn cx(store: Store) -> Result<Cx> {
         identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(NoSearch),
         sitemap_url: "https://drill.test".into(),
+        damage: Arc::default(),
         now_us: system_now_us,
     })
 }

@@ -300,7 +300,10 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
     // Records that carry a takedown or tags need one more look: whose, which, and where the answer goes.
     let mut extra: Vec<(usize, &str, String)> = Vec::new();
     for (place, (did, got)) in dids.iter().zip(found.chunks_exact(KEYS_PER_ACTOR)).enumerate() {
-        let row = got[0].as_deref().map(read).transpose()?.unwrap_or_default();
+        let row = match &got[0] {
+            Some(stored) => cx.damage.or_absent(read(stored))?.unwrap_or_default(),
+            None => ActorRow::default(),
+        };
         let mut info = proto::ActorInfo {
             allow_activity_subscriptions_from: Subscriptions::Followers.word().to_owned(),
             ..Default::default()
@@ -309,7 +312,10 @@ pub async fn get_actors(cx: &Cx, req: proto::GetActorsRequest) -> Result<proto::
             info.age_assurance_status = Some(age_assurance(&row));
         }
         if row.exists {
-            let served = |at: usize| got[at].clone().map(records::decode_served).transpose();
+            let served = |at: usize| match got[at].clone() {
+                Some(bytes) => cx.damage.or_absent(records::decode_served(bytes)),
+                None => Ok(None),
+            };
             let (profile, status, chat, subscriptions, germ) =
                 (served(5)?, served(6)?, served(7)?, served(8)?, served(9)?);
             info.exists = true;

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use gp_store::{Store, Writer};
 
-use crate::{Error, Result, search::SearchSource, window::Window};
+use crate::{Error, Result, damage::Damage, search::SearchSource, window::Window};
 
 /// What a resolver says about a DID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Cx {
     pub search: Arc<dyn SearchSource>,
     /// Where profiles are shown to people, without a slash at its end: sitemaps name pages below it.
     pub sitemap_url: Arc<str>,
+    /// Stored values that could not be read.
+    pub damage: Arc<Damage>,
     /// The clock, in microseconds since 1970, so that tests can turn it.
     pub now_us: fn() -> i64,
 }

@@ -578,7 +578,7 @@ async fn cids(cx: &Cx, posts: impl Iterator<Item = String>) -> Result<Vec<String
     let mut found = cx.store.get(&wanted).await?.into_iter();
     keys.iter()
         .map(|key| match key.as_ref().and_then(|_| found.next().flatten()) {
-            Some(served) => records::served_cid(&served),
+            Some(served) => Ok(cx.damage.or_absent(records::served_cid(&served))?.unwrap_or_default()),
             None => Ok(String::new()),
         })
         .collect()

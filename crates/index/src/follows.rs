@@ -100,7 +100,11 @@ async fn known(
         let keys: Vec<Key> = infos.iter().map(|info| actors::key(other(info))).collect();
         let found = cx.store.get(&keys).await?;
         for ((row, info), stored) in rows.into_iter().zip(infos).zip(found) {
-            if stored.map(|stored| actors::read(&stored)).transpose()?.is_some_and(|actor| actor.exists) {
+            let actor = match stored {
+                Some(stored) => cx.damage.or_absent(actors::read(&stored))?,
+                None => None,
+            };
+            if actor.is_some_and(|actor| actor.exists) {
                 walk.keep(row, info);
             }
         }

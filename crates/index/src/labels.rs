@@ -150,7 +150,7 @@ pub async fn get_labels(cx: &Cx, req: proto::GetLabelsRequest) -> Result<proto::
                 answer.take_all(cx, subject, issuer).await?;
             }
         } else {
-            answer.take(&page, |src| issuers.contains(src))?;
+            answer.take(cx, &page, |src| issuers.contains(src))?;
         }
     }
     Ok(proto::GetLabelsResponse { labels: answer.labels })
@@ -163,9 +163,9 @@ struct Answer {
 }
 
 impl Answer {
-    fn take(&mut self, page: &Page, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    fn take(&mut self, cx: &Cx, page: &Page, wanted: impl Fn(&str) -> bool) -> Result<()> {
         for row in &page.rows {
-            let label = read(&row.value)?;
+            let Some(label) = cx.damage.or_absent(read(&row.value))? else { continue };
             if wanted(&label.src) && (label.exp_us == 0 || label.exp_us > self.now_us) {
                 self.labels.push(label.json.into_bytes().into());
             }
@@ -179,7 +179,7 @@ impl Answer {
         let mut next = scan();
         for _ in 0..PAGES_PER_SOURCE_MAX {
             let page = cx.store.scan(next).await?;
-            self.take(&page, |src| src == issuer)?;
+            self.take(cx, &page, |src| src == issuer)?;
             match page.rows.last() {
                 Some(last) if page.more => next = scan().after(last.clustering()),
                 _ => return Ok(()),

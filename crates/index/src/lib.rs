@@ -12,6 +12,7 @@ pub mod bookmarks;
 pub mod collections;
 pub mod counts;
 mod cx;
+pub mod damage;
 pub mod derived;
 pub mod drafts;
 mod error;

@@ -430,7 +430,8 @@ pub async fn get_unread_notification_count(
             keys.extend(records::key_of(&Stored::read(row.clustering(), &row.value)?.uri));
         }
         for stands in cx.store.get(&keys).await?.into_iter().flatten() {
-            count += usize::from(!records::decode_served(stands)?.flags.has(records::Flags::TAKEN_DOWN));
+            let stands = cx.damage.or_absent(records::decode_served(stands))?;
+            count += usize::from(stands.is_some_and(|it| !it.flags.has(records::Flags::TAKEN_DOWN)));
         }
         match page.rows.last() {
             Some(last) if page.more && count < UNREAD_MAX => scan = partition().after(last.clustering().to_vec()),

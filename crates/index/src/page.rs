@@ -143,7 +143,10 @@ pub fn twin_tail(last: &[u8], next: &[u8]) -> Option<Vec<u8>> {
 /// Writes the token of a timed list.
 pub async fn token(cx: &Cx, sort_at_us: i64, uri: &str, clustering: &[u8], tail: Option<Vec<u8>>) -> Result<String> {
     let cid = match records::key_of(uri) {
-        Some(key) => cx.store.get_one(&key).await?.map(|served| records::served_cid(&served)).transpose()?,
+        Some(key) => match cx.store.get_one(&key).await? {
+            Some(served) => cx.damage.or_absent(records::served_cid(&served))?,
+            None => None,
+        },
         None => None,
     };
     let cid = match cid {

@@ -141,7 +141,7 @@ pub fn set_flag(view: &mut View<'_>, key: &Key, bit: u16, on: bool) -> Result<()
 
 /// What leaves for a stored row, made once and kept in memory: two bytes of flags and the encoded `Record`.
 ///
-/// A row that cannot be read makes nothing, which callers report as damage.
+/// A row that cannot be read makes nothing, which readers count as damage and answer as absent.
 pub(crate) fn served(_key: &Key, stored: &Bytes) -> Bytes {
     let Ok(row) = RecordRow::read(stored) else { return Bytes::new() };
     let Ok(value) = row.value() else { return Bytes::new() };
@@ -205,7 +205,7 @@ pub async fn look_up(cx: &Cx, uris: &[String], collection: &str) -> Result<Vec<S
     let mut extra = Vec::new();
     for (place, bytes) in places.into_iter().zip(found) {
         let Some(bytes) = bytes else { continue };
-        let served = decode_served(bytes)?;
+        let Some(served) = cx.damage.or_absent(decode_served(bytes))? else { continue };
         if served.flags.has(Flags::TAKEN_DOWN | Flags::TAGGED) {
             extra.push(place);
         }

@@ -58,6 +58,7 @@ impl World {
             identity: Arc::new(crate::cx::NoIdentities),
             search: Arc::new(NoSearch),
             sitemap_url: "https://plane.test".into(),
+            damage: Arc::default(),
             now_us: || NOW_US,
         };
         Self { cx, commits: AtomicU64::new(1) }

@@ -45,6 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(gp_index::search::NoSearch),
         sitemap_url: "https://plane.test".into(),
+        damage: Arc::default(),
         now_us: system_now_us,
     };
     let (grpc, admin) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);

@@ -79,6 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(NoSearch),
         sitemap_url: "https://plane.test".into(),
+        damage: Arc::default(),
         now_us: system_now_us,
     };
 

@@ -247,7 +247,8 @@ pub(super) async fn f46(ctx: &Ctx) -> Result<Row> {
     let mut row = Row::new("F46", "", "OOM 0, RSS <= 80 % of the limit, excess is RESOURCE_EXHAUSTED");
     let memory = MemoryBound::new("f46", LIMIT);
     let bounded = memory.as_ref().ok();
-    let mut start = ctx.rig.serve(&ctx.rig.data(), &["--near-cache-mib", "64", "--block-cache-mib", "64"]);
+    // As an operator starts it: everything in it follows the bound of the control group.
+    let mut start = ctx.rig.serve(&ctx.rig.data(), &[]);
     start.memory = bounded;
     let mut plane = Program::start(&start).await?;
     let giants = |keys: usize| {
@@ -310,6 +311,37 @@ async fn twin_with_giants(ctx: &Ctx, frame: &Bytes) -> Result<(Felt, u64)> {
     let offer = Offer { looks: false, ..Offer::posts("batch-job", &requests, 1.0) };
     let felt = load::saturate(&Hosts::new(&[twin.listen], 10), &offer, 10, Duration::from_secs(3)).await;
     Ok((felt, gp_drill::program::sockets_to(memcached.address.port()).values().sum()))
+}
+
+/// A stored value that is none of ours, among others. One in memcached is played by `cargo xtask faults`.
+pub(super) async fn f47(ctx: &Ctx) -> Result<Row> {
+    let mut row = Row::new("F47", "", "other keys right, stored poison absent and counted, panics 0");
+    let folder = ctx.rig.copy("poisoned")?;
+    let poisoned = 7;
+    data::poison(&folder, &ctx.rig.posts.uris[poisoned])?;
+    let plane = Program::start(&ctx.rig.serve(&folder, &[])).await?;
+    let mut connection = Connection::open(plane.listen).await?;
+    let (mut asked, mut wrong, mut present) = (0, 0, 0);
+    for keys in [8, 50, 500, 5_000] {
+        let frame = data::asking(ctx.rig.posts.uris.iter().take(keys).map(String::as_str));
+        let reply = ask(&mut connection, frame, None).await?;
+        row.check(reply.code == 0, format!("{keys} keys ended with code {}", reply.code));
+        let answered = dynamic::response_to_json("GetPostRecords", &reply.message, false)?;
+        asked += keys;
+        for (n, record) in answered["records"].as_array().into_iter().flatten().enumerate() {
+            wrong += u32::from(record["cid"].as_str().unwrap_or_default().is_empty() != (n == poisoned));
+            present += 1;
+        }
+    }
+    let metrics = Metrics::of(plane.admin).await?;
+    let counted = metrics.with("groundplane_record_decode_errors_total", "entity=\"record\",source=\"store\"");
+    let panics = metrics.sum("groundplane_rpc_panics_total{");
+    row.measure(format!(
+        "{present} of {asked} keys answered in their places, {wrong} wrong; counted {counted:.0} times in 4 calls, {panics:.0} panics"
+    ));
+    row.check(present == asked && wrong == 0, "other keys are not right");
+    row.check(counted == 4.0 && panics == 0.0, "the counter does not tell");
+    Ok(row)
 }
 
 /// Requests that nobody in his right mind sends.

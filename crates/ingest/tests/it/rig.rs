@@ -144,6 +144,7 @@ impl Plane {
             identity: Arc::new(identity.clone()),
             search: Arc::new(gp_index::search::NoSearch),
             sitemap_url: "https://plane.test".into(),
+            damage: Arc::default(),
             now_us: gp_index::system_now_us,
         };
         let ingest = Ingest::start(cx.clone(), identity, config).await.unwrap();

@@ -80,6 +80,7 @@ impl World {
             identity: Arc::new(gp_index::NoIdentities),
             search: Arc::clone(&search) as _,
             sitemap_url: "https://plane.test".into(),
+            damage: Arc::default(),
             now_us: || NOW_US,
         };
         Self { cx, search, commits: AtomicU64::new(1), writer_thread, _dir: dir }

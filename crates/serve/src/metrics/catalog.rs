@@ -220,8 +220,8 @@ metrics! {
     COALESCE: Counter "groundplane_coalesce" [entity, role] Memcached;
     /// Most readers that waited for one read since the scrape before the last one
     COALESCE_WAITERS_MAX: Gauge "groundplane_coalesce_waiters_max" [entity] Reserved;
-    /// Values that could not be decoded
-    RECORD_DECODE_ERRORS: Counter "groundplane_record_decode_errors" [entity, source] Memcached;
+    /// Values that could not be decoded: stored ones, by table, are answered as absent; cached ones are read again
+    RECORD_DECODE_ERRORS: Counter "groundplane_record_decode_errors" [entity, source] Always;
     /// Keys that may be out of date on a cache node, and are not read until that is made good
     CACHE_LOST: Gauge "groundplane_cache_lost_keys" [node] Memcached;
 
@@ -361,7 +361,7 @@ pub fn values_of(label: &str) -> Option<String> {
         "peer" => listed(&sockets::PEERS),
         "state" => format!("of sockets {}; of connections up, down", listed(&sockets::STATES)),
         "resource" => "units".into(),
-        "entity" => "near (this process), far (memcached)".into(),
+        "entity" => "near (this process), far (memcached); of values that could not be decoded the table (record, actor, label, other)".into(),
         "result" => {
             "hit, miss, negative, stale, lease_wait, error, timeout, bypass, breaker, and what became of it".into()
         }

@@ -76,6 +76,9 @@ impl Source for Live {
         if let Some(far) = &far {
             show_far(far, page)?;
         }
+        let damaged = shared.cx.damage.figures().map(|(table, count)| ([table, "store"], count));
+        let spoiled = far.iter().map(|far| (["far", "cache"], far.spoiled));
+        page.family(&catalog::RECORD_DECODE_ERRORS, damaged.into_iter().chain(spoiled))?;
         page.single(&catalog::CACHE_NEAR_BYTES, store.near_bytes)?;
         page.single(&catalog::STORE_INFLIGHT, store.reads_in_flight)?;
         page.single(&catalog::STORE_LIMIT, store.reads_in_flight_max)?;
@@ -175,5 +178,5 @@ fn show_far(far: &FarFigures, page: &mut Page<'_>) -> fmt::Result {
         (["far", "lease_follower"], far.lease_waits),
     ];
     page.family(&catalog::COALESCE, roles.into_iter())?;
-    page.family(&catalog::RECORD_DECODE_ERRORS, [(["far", "cache"], far.spoiled)].into_iter())
+    Ok(())
 }

@@ -39,6 +39,7 @@ pub(crate) fn cx() -> Cx {
         identity: Arc::new(gp_index::NoIdentities),
         search: Arc::new(NoSearch),
         sitemap_url: "https://plane.test".into(),
+        damage: Arc::default(),
         now_us: system_now_us,
     }
 }
