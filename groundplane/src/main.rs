@@ -1,5 +1,6 @@
 //! The program: settings, assembly, shutdown.
 
+mod allocator;
 mod client;
 mod demo;
 mod doctor;
@@ -16,11 +17,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use settings::{Cli, Command, Wrong};
 
-/// The writer's rows are many small allocations that end on other threads; the system's allocator took a quarter of its
-/// time (docs/benchmarks.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A setting is wrong, or an input cannot be used.
 const EXIT_USAGE: u8 = 2;
 
@@ -34,6 +30,9 @@ fn main() -> ExitCode {
         }
         Err(e) => return usage(&one_line(&e.to_string())),
     };
+    if matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::DrillPlane(_)) {
+        allocator::settle();
+    }
     let done = match cli.command {
         Command::Serve(settings) => match settings.checked() {
             Ok(settings) => serve::run(settings),

@@ -199,7 +199,11 @@ impl Rig {
 }
 
 /// Waits until a plane says that nothing is left to do: its index of words is built, its store at rest.
-async fn settled(admin: SocketAddr) -> Result<()> {
+///
+/// # Errors
+///
+/// It does not answer, or is not done within a minute.
+pub async fn settled(admin: SocketAddr) -> Result<()> {
     const SETTLED_MAX: Duration = Duration::from_secs(60);
     let begun = std::time::Instant::now();
     loop {

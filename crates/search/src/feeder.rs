@@ -44,14 +44,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Rows of one slice of keys.
-const KEYS_PER_READ: usize = 512;
+const KEYS_PER_READ: usize = 128;
 
 /// Subjects taken from the list before the time of the next commit is looked at.
 const SUBJECTS_PER_ROUND: usize = 4_096;
 
 /// Accounts, and records of one account, read at a time while an index is built.
 const ACCOUNTS_PER_PAGE: usize = 64;
-const RECORDS_PER_PAGE: usize = 512;
+const RECORDS_PER_PAGE: usize = 128;
 
 /// Progress of a build is told this often.
 const BUILD_TOLD_EVERY: Duration = Duration::from_secs(10);

@@ -27,6 +27,9 @@ use crate::{
 /// Slices of one call that run at the same time, at most.
 const SLICES_AT_A_TIME_MAX: u32 = 8;
 
+/// What a decoded key takes beside its own bytes: its header, what allocation rounds up to, and its part of the list's growth.
+const BYTES_BESIDE_KEY: usize = 48;
+
 /// Fields of a request beside its keys.
 const FIELDS_BESIDE_KEYS: usize = 1_024;
 
@@ -110,7 +113,7 @@ where
 
     let bytes_max =
         if rpc.class.takes_lists() { config.request_bytes_max } else { config.request_bytes_max / SMALL_REQUEST_PART };
-    let received = within(deadline, receive(bytes_max)).await??;
+    let mut received = within(deadline, receive(bytes_max)).await??;
     flight.request_bytes = received.message.len();
     flight.stages.end("receive");
 
@@ -127,6 +130,11 @@ where
     flight.priced(price, price.units(rpc.class));
     if price.keys.max(price.skip_cache) > config.keys_max {
         return Err(oversize(keys_max));
+    }
+
+    // Decoded, a list takes more than its bytes on the wire.
+    if price.keys > config.slice_keys {
+        received.held.grow(price.keys as usize * BYTES_BESIDE_KEY)?;
     }
 
     let answered = if price.keys > config.slice_keys {

@@ -78,6 +78,9 @@ impl Class {
 /// An answer on its way: the encoded response message, or why there is none.
 pub type Running<'a> = Pin<Box<dyn Future<Output = gp_index::Result<Bytes>> + Send + 'a>>;
 
+/// An encoded answer of so many bytes is paid for before it is made.
+const LARGE_ANSWER_BYTES: usize = 64 << 10;
+
 /// A response message of the contract.
 pub trait Response: Message {}
 
@@ -86,19 +89,23 @@ pub trait Response: Message {}
 /// A function that has the encoded parts of an answer in a cache puts them together itself and returns `Bytes`; the
 /// row in the table stays the same.
 pub trait Answer<R: Response> {
-    /// The encoded response message.
-    fn encode(self) -> Bytes;
+    /// The encoded response message. Refused where there is no room for it: what it is made of is still in memory.
+    fn encode(self) -> gp_index::Result<Bytes>;
 }
 
 impl<R: Response> Answer<R> for R {
-    fn encode(self) -> Bytes {
-        self.encode_to_vec().into()
+    fn encode(self) -> gp_index::Result<Bytes> {
+        let bytes = self.encoded_len();
+        if bytes >= LARGE_ANSWER_BYTES {
+            gp_store::pay(bytes)?;
+        }
+        Ok(self.encode_to_vec().into())
     }
 }
 
 impl<R: Response> Answer<R> for Bytes {
-    fn encode(self) -> Bytes {
-        self
+    fn encode(self) -> gp_index::Result<Bytes> {
+        Ok(self)
     }
 }
 

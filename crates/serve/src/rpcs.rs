@@ -88,7 +88,7 @@ macro_rules! rpcs {
     (@run $cx:ident, $request:ident; $($function:ident)::+) => {
         Box::pin(async move {
             let answer = gp_index::$($function)::+($cx, $request).await?;
-            Ok(rpc::Answer::<Self::Response>::encode(answer))
+            rpc::Answer::<Self::Response>::encode(answer)
         })
     };
 }

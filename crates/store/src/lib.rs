@@ -35,10 +35,10 @@ pub use digest::{Digest, digest};
 pub use error::{Error, Result};
 pub use gp_memcached::DIAL_RESULTS;
 pub use key::{KEY_BYTES_MAX, Key, KeyBuilder, Partition};
-pub use scan::{Page, ROWS_PER_SCAN_MAX, Row, Scan};
+pub use scan::{BYTES_PER_SCAN_MAX, Page, ROWS_PER_SCAN_MAX, Row, Scan};
 pub use store::{Config, Figures, Store};
 pub use table::{Cache, Column, Kind, Table};
-pub use turns::{Behalf, Purse, on_behalf};
+pub use turns::{Behalf, Purse, on_behalf, pay};
 pub use view::View;
 /// Tables of the store's own.
 pub static TABLES: &[&Table] = &[&cache::far::NODES];

@@ -9,7 +9,11 @@ use crate::{Key, Partition};
 /// Most rows one scan returns.
 pub const ROWS_PER_SCAN_MAX: usize = 10_000;
 
-/// A range of one partition, in one direction, at most `limit` rows.
+/// A page ends behind the row with which its keys and values have so many bytes, whatever its limit: large rows are read
+/// in several pages.
+pub const BYTES_PER_SCAN_MAX: usize = 4 << 20;
+
+/// A range of one partition, in one direction, at most `limit` rows and about [`BYTES_PER_SCAN_MAX`] bytes.
 #[derive(Debug, Clone)]
 pub struct Scan {
     pub(crate) partition: Partition,
@@ -162,6 +166,10 @@ impl Row {
     pub fn clustering(&self) -> &[u8] {
         self.key.clustering()
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.bytes().len() + self.value.len()
+    }
 }
 
 /// What a scan found.
@@ -171,6 +179,29 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// Whether more rows of the range follow.
     pub more: bool,
+}
+
+impl Page {
+    /// As many of these rows as a page may have: of a range's first rows, of which there is one more than the limit if
+    /// more follow.
+    pub(crate) fn bounded(rows: impl IntoIterator<Item = Row>, limit: usize) -> Self {
+        let mut page = Self::default();
+        let mut bytes = 0;
+        for row in rows {
+            if page.rows.len() == limit || bytes >= BYTES_PER_SCAN_MAX {
+                page.more = true;
+                break;
+            }
+            bytes += row.bytes();
+            page.rows.push(row);
+        }
+        page
+    }
+
+    /// Bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.iter().map(Row::bytes).sum()
+    }
 }
 
 #[cfg(test)]

@@ -254,6 +254,8 @@ impl Store {
             });
             places.push((place, slot));
         }
+        // What is kept may be forgotten meanwhile, and stays in memory for whoever was given it.
+        turns::pay(answers.iter().flatten().map(Bytes::len).sum())?;
         if missing.is_empty() {
             return Ok(answers);
         }
@@ -416,10 +418,10 @@ impl Store {
         let Some(remote) = self.inner.engine.remote() else {
             let keys = scans.len();
             let read = move |store: &Store| scans.iter().map(|s| store.inner.engine.scan(s)).collect();
-            return self.visit(keys, read).await;
+            return pay_for(self.visit::<Vec<Page>>(keys, read).await?);
         };
         let _turn = self.inner.reads.turn(scans.len()).await?;
-        remote.scan(scans).await
+        pay_for(remote.scan(scans).await?)
     }
 
     /// Runs a piece of engine work that reads so many keys on a thread that may block, in its turn.
@@ -569,4 +571,10 @@ impl Store {
             recent_misses,
         }
     }
+}
+
+/// Pays for rows that were read.
+fn pay_for(pages: Vec<Page>) -> Result<Vec<Page>> {
+    turns::pay(pages.iter().map(Page::bytes).sum())?;
+    Ok(pages)
 }

@@ -54,7 +54,11 @@ pub(crate) fn for_caller<F: Future>(work: F) -> impl Future<Output = F::Output> 
 }
 
 /// Takes bytes out of the purse of whoever is read for.
-pub(crate) fn pay(bytes: usize) -> Result<()> {
+///
+/// # Errors
+///
+/// There are not as many left in it: [`Error::Busy`]. What was read is to be dropped.
+pub fn pay(bytes: usize) -> Result<()> {
     // What the plane reads for itself has bounds of its own.
     if PURSE.try_with(|purse| purse.take(bytes)).unwrap_or(true) { Ok(()) } else { Err(Error::Busy) }
 }

@@ -14,7 +14,7 @@ use gp_drill::{
     data::{self, GET_POSTS},
     load::{self, Felt, Hosts, Load, Offer},
     program::{Program, Watch},
-    rig::{CONNECTIONS, LARGE_KEYS, is_close, p99s},
+    rig::{CONNECTIONS, LARGE_KEYS, is_close, p99s, settled},
     wire::{Call, Connection, Metrics, Reply},
 };
 use gp_proto::dynamic;
@@ -255,6 +255,8 @@ pub(super) async fn f46(ctx: &Ctx) -> Result<Row> {
         let giants = &ctx.rig.posts.giants;
         data::asking((0..keys).map(|n| giants[n % giants.len()].as_str()))
     };
+    settled(plane.admin).await?;
+    let at_rest = plane.vitals().rss_bytes >> 20;
     let watch = Watch::begin(plane.pid());
     let frame = giants(LARGE_KEYS);
     let mut made = tokio::task::JoinSet::new();
@@ -278,7 +280,7 @@ pub(super) async fn f46(ctx: &Ctx) -> Result<Row> {
     let most = watch.end().await;
     let alive = plane.is_alive();
     row.measure(format!(
-        "{calls} calls at once, by code {codes:?}; memory at most {} MiB of {}; OOM kills {}",
+        "{calls} calls at once, by code {codes:?}; memory {at_rest} MiB at rest, at most {} MiB of {}; OOM kills {}",
         most.rss_bytes >> 20,
         LIMIT >> 20,
         bounded.map_or("not bounded".into(), |it| it.kills().to_string())

@@ -59,6 +59,7 @@ macro_rules! conformance_tests {
                 reads: scans_agree_with_a_model,
                 reads: more_is_exact,
                 reads: pages_walk_a_partition_without_gap_or_repeat,
+                reads: pages_of_large_rows_are_bounded_by_bytes,
                 reads: many_scans_are_answered_in_the_order_asked,
                 writes: the_last_change_of_a_key_in_a_batch_holds,
                 writes: rows_go_and_come_back,

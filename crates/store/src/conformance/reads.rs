@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Bound};
 use bytes::Bytes;
 
 use super::{BESIDE, Ground, PLAIN, SHAPED, Seeded, Shown, TABLES, partition, puts, shown};
-use crate::{Batch, Config, Key, Partition, Scan, Store};
+use crate::{BYTES_PER_SCAN_MAX, Batch, Config, Key, Partition, Scan, Store};
 
 /// Every key of a multi-get has its answer in its own place: duplicates, absent ones, more than one slice of them.
 pub async fn get_answers_each_key_in_its_place(ground: &mut dyn Ground) {
@@ -210,6 +210,41 @@ pub async fn more_is_exact(ground: &mut dyn Ground) {
             let page = store.scan(Scan::of(place).from(at(3)).before(at(7)).limit(3)).await.expect("reads");
             assert_eq!((page.rows.len(), page.more), (3, false));
         }
+    }
+}
+
+/// A page of large rows ends early and says that more follow, each way; small rows are bounded by their number alone.
+pub async fn pages_of_large_rows_are_bounded_by_bytes(ground: &mut dyn Ground) {
+    const ROW_BYTES: usize = 512 << 10;
+    let store = ground.open(&TABLES, &Config::default());
+    let place = partition(&PLAIN, b"large");
+    let rows = 2 * BYTES_PER_SCAN_MAX / ROW_BYTES + 3;
+    for n in 0..rows {
+        let large = vec![n as u8; ROW_BYTES];
+        store.apply_now(&puts([(place.at(&n.to_be_bytes()), &large[..])])).expect("applies");
+    }
+    for reverse in [false, true] {
+        let mut scan = Scan::of(place.clone());
+        if reverse {
+            scan = scan.reverse();
+        }
+        let mut walked: Vec<u8> = Vec::new();
+        let mut pages = 0;
+        loop {
+            let page = store.scan(scan.clone()).await.expect("reads");
+            let bytes: usize = page.rows.iter().map(|row| row.value.len()).sum();
+            assert!(bytes < BYTES_PER_SCAN_MAX + ROW_BYTES, "{bytes} bytes in a page");
+            walked.extend(page.rows.iter().map(|row| row.value[0]));
+            pages += 1;
+            let Some(last) = page.rows.last().filter(|_| page.more) else { break };
+            let last = last.clustering().to_vec();
+            scan = if reverse { scan.before(last) } else { scan.after(last) };
+        }
+        let mut all: Vec<u8> = (0..rows as u8).collect();
+        if reverse {
+            all.reverse();
+        }
+        assert_eq!((walked, pages), (all, 3), "reverse {reverse}");
     }
 }
 

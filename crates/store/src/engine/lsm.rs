@@ -31,7 +31,7 @@ use super::{
     recovery::{self, MARK_KEY, Mark},
     space::Space,
 };
-use crate::{Batch, Error, Key, Page, Result, Row, Scan};
+use crate::{BYTES_PER_SCAN_MAX, Batch, Error, Key, Page, Result, Row, Scan};
 
 /// The format of keys and values on disk. A change of it needs a migration or a fresh folder.
 pub const FORMAT: u32 = 1;
@@ -305,15 +305,17 @@ impl Local for Lsm {
         }
         let split = scan.partition.split();
         let mut iter = self.now.read().range(&self.rows, scan.bounds());
-        let mut rows = Vec::with_capacity(scan.limit.min(256));
+        let mut rows: Vec<Row> = Vec::with_capacity(scan.limit.min(256));
+        let mut bytes = 0;
         loop {
             let Some(guard) = (if scan.reverse { iter.next_back() } else { iter.next() }) else {
                 return Ok(Page { rows, more: false });
             };
             let (key, value) = guard.into_inner().map_err(engine)?;
-            if rows.len() == scan.limit {
+            if rows.len() == scan.limit || bytes >= BYTES_PER_SCAN_MAX {
                 return Ok(Page { rows, more: true });
             }
+            bytes += key.len() + value.len();
             rows.push(Row { key: Key::from_parts(key.into(), split), value: value.into() });
         }
     }

@@ -40,14 +40,11 @@ impl Local for Mem {
         let (from, to) = scan.bounds();
         let range = rows.range::<[u8], _>((from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice)));
         let row = |(k, v): (&Bytes, &Bytes)| Row { key: Key::from_parts(k.clone(), split), value: v.clone() };
-        let mut found: Vec<Row> = if scan.reverse {
-            range.rev().take(scan.limit + 1).map(row).collect()
+        Ok(if scan.reverse {
+            Page::bounded(range.rev().map(row), scan.limit)
         } else {
-            range.take(scan.limit + 1).map(row).collect()
-        };
-        let more = found.len() > scan.limit;
-        found.truncate(scan.limit);
-        Ok(Page { rows: found, more })
+            Page::bounded(range.map(row), scan.limit)
+        })
     }
 
     fn apply(&self, batch: &Batch) -> Result<()> {

@@ -175,9 +175,7 @@ impl Shared {
             let (position, value) = row.map_err(failed)?;
             found.push(Row { key: rows::key(prefix, position), value });
         }
-        let more = found.len() > scan.limit;
-        found.truncate(scan.limit);
-        Ok(Page { rows: found, more })
+        Ok(Page::bounded(found, scan.limit))
     }
 
     /// Some rows of a whole table, and the place after them if there are more.
