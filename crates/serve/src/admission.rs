@@ -8,9 +8,10 @@
 //! not starved by light ones.
 //!
 //! The queue is bounded by time (the caller of `admit` says until when it waits) and by number. A call that stops
-//! waiting leaves at once.
+//! waiting leaves at once. One whose turn will not come in time, by the pace at which turns come, is told so when it
+//! comes: to let it wait would cost its caller that time, and us a timer and a second look at it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -19,6 +20,13 @@ use tokio::{
 };
 
 use crate::{CallerId, Shed};
+
+/// Over so much time at least the pace of a queue is measured.
+const PACE_WINDOW: Duration = Duration::from_millis(100);
+/// A turn that is expected after this part of the time that a call may wait is not waited for.
+const PATIENCE: f64 = 0.8;
+/// So many may wait whatever the pace: a few turns say little about it.
+const WAITING_ANYWAY: usize = 4;
 
 /// The part of the room that one piece of work may take.
 const SHARE_OF_ONE: u32 = 10;
@@ -39,6 +47,8 @@ pub(crate) enum Lane {
 pub(crate) enum Refused {
     /// Its time to wait is over.
     Waited,
+    /// Its turn would come too late.
+    Late,
     /// The queue is full.
     Full,
     /// The queue is full, and most of it is of this caller.
@@ -48,7 +58,7 @@ pub(crate) enum Refused {
 impl Refused {
     pub(crate) fn reason(self) -> Shed {
         match self {
-            Self::Waited | Self::Full => Shed::QueueTime,
+            Self::Waited | Self::Late | Self::Full => Shed::QueueTime,
             Self::FullOfItself => Shed::CallerShare,
         }
     }
@@ -104,6 +114,40 @@ struct Share {
 struct Waiting {
     had: u64,
     queue: BTreeMap<u64, Waiter>,
+    pace: Pace,
+}
+
+/// How fast turns come to a queue while somebody waits in it.
+#[derive(Default)]
+struct Pace {
+    since: Option<Instant>,
+    turns: u32,
+    /// Time from turn to turn, once it is known.
+    interval: Option<Duration>,
+}
+
+impl Pace {
+    /// The queue has somebody again.
+    fn begin(&mut self, now: Instant) {
+        (self.since, self.turns) = (Some(now), 0);
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        self.turns += 1;
+        let passed = now - since;
+        if passed >= PACE_WINDOW {
+            let fresh = passed / self.turns;
+            self.interval = Some(self.interval.map_or(fresh, |before| (before + fresh) / 2));
+            self.begin(now);
+        }
+    }
+
+    /// When the turn of one behind so many others comes, by all that is known.
+    fn turn_behind(&self, others: usize) -> Duration {
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        self.interval.unwrap_or_default().saturating_mul(others.saturating_add(1))
+    }
 }
 
 struct Waiter {
@@ -142,7 +186,7 @@ impl Admission {
         wait_until: Instant,
     ) -> Result<Permit, Refused> {
         let units = units.clamp(1, self.inner.units_of_one_max);
-        let mut place = match self.enter(caller.index(), lane, units)? {
+        let mut place = match self.enter(caller.index(), lane, units, wait_until)? {
             Entered::Admitted(permit) => return Ok(permit),
             Entered::Waits(place) => place,
         };
@@ -153,7 +197,7 @@ impl Admission {
         }
     }
 
-    fn enter(&self, caller: usize, lane: Lane, units: u32) -> Result<Entered, Refused> {
+    fn enter(&self, caller: usize, lane: Lane, units: u32, wait_until: Instant) -> Result<Entered, Refused> {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
         if state.waiting == 0
@@ -167,8 +211,15 @@ impl Admission {
             let of_itself = state.shares[caller].waiting * 2 > inner.waiting_max;
             return Err(if of_itself { Refused::FullOfItself } else { Refused::Full });
         }
+        let now = Instant::now();
+        let queue = &state.shares[caller].lanes[lane as usize];
+        let others = queue.queue.len();
+        let patience = wait_until.saturating_duration_since(now).mul_f64(PATIENCE);
+        if others >= WAITING_ANYWAY && queue.pace.turn_behind(others) > patience {
+            return Err(Refused::Late);
+        }
         let (tell, told) = oneshot::channel();
-        let arrival = state.enqueue(caller, lane, Waiter { units, tell });
+        let arrival = state.enqueue(caller, lane, Waiter { units, tell }, now);
         // There may be room for this caller, while those who wait are held back by their half.
         state.give_turns(inner.units_max);
         Ok(Entered::Waits(Place { admission: self.clone(), caller, lane, units, arrival, told, left: false }))
@@ -196,7 +247,7 @@ impl State {
         self.shares[caller].in_flight -= units;
     }
 
-    fn enqueue(&mut self, caller: usize, lane: Lane, waiter: Waiter) -> u64 {
+    fn enqueue(&mut self, caller: usize, lane: Lane, waiter: Waiter, now: Instant) -> u64 {
         self.arrivals += 1;
         let share = &mut self.shares[caller];
         if share.waiting == 0 {
@@ -205,6 +256,7 @@ impl State {
         let of_lane = &mut share.lanes[lane as usize];
         if of_lane.queue.is_empty() {
             of_lane.had = of_lane.had.max(share.lane_now);
+            of_lane.pace.begin(now);
         }
         of_lane.queue.insert(self.arrivals, waiter);
         share.waiting += 1;
@@ -270,6 +322,7 @@ impl Share {
     fn give_turn(&mut self, lane: Lane) -> Option<Waiter> {
         let of_lane = &mut self.lanes[lane as usize];
         let (_, waiter) = of_lane.queue.pop_first()?;
+        of_lane.pace.turn(Instant::now());
         self.lane_now = of_lane.had;
         of_lane.had += u64::from(waiter.units) * if lane == Lane::Bulk { TURNS_OF_SMALL } else { 1 };
         self.waiting -= 1;
@@ -382,6 +435,46 @@ mod tests {
         drop(waits.await.unwrap());
         drop(permits);
         assert_eq!(admission.figures(), Figures { in_flight: 0, limit: 100, waiting: 0 });
+    }
+
+    /// Five times what can be done: who cannot have a turn in time is told at once, the room is never empty, and when the
+    /// rush is over everybody has a turn again.
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_too_late_in_the_queue_is_told_when_it_comes() {
+        const WORK: Duration = Duration::from_millis(10);
+        const WAIT: Duration = Duration::from_millis(400);
+        let admission = Admission::new(10, 10_000, &[false]);
+        let begun = Instant::now();
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let rush = async |every: Duration, count: usize| {
+            for _ in 0..count {
+                let (admission, outcomes) = (admission.clone(), Arc::clone(&outcomes));
+                tokio::spawn(async move {
+                    let came = Instant::now();
+                    let admitted = admission.admit(caller(0), Lane::Small, 1, came + WAIT).await;
+                    outcomes.lock().push((admitted.is_ok(), came.elapsed()));
+                    if let Ok(permit) = admitted {
+                        tokio::time::sleep(WORK).await;
+                        drop(permit);
+                    }
+                });
+                tokio::time::sleep(every).await;
+            }
+        };
+        // A turn each millisecond, five calls in each.
+        rush(Duration::from_micros(200), 15_000).await;
+        tokio::time::sleep(WAIT).await;
+        let seen = std::mem::take(&mut *outcomes.lock());
+        let answered = seen.iter().filter(|(admitted, _)| *admitted).count() as f64;
+        let could = (begun.elapsed() - WAIT).as_secs_f64() / (WORK.as_secs_f64() / 10.0);
+        assert!(answered >= could * 0.98, "{answered} of {could}");
+        let refused: Vec<Duration> = seen.iter().filter(|(admitted, _)| !admitted).map(|(_, waited)| *waited).collect();
+        let at_once = refused.iter().filter(|waited| waited.is_zero()).count();
+        assert!(at_once * 100 >= refused.len() * 95, "{at_once} of {} at once", refused.len());
+
+        rush(Duration::from_millis(2), 500).await;
+        tokio::time::sleep(WAIT).await;
+        assert!(outcomes.lock().iter().all(|(admitted, _)| *admitted), "calm again, and somebody is refused");
     }
 
     #[tokio::test(start_paused = true)]
