@@ -34,7 +34,7 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 pub(crate) fn run(demo: DemoSettings) -> Result<()> {
     let log = telemetry::start("warn");
     install_tls();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = gp_serve::runtime().context("cannot start threads")?;
     let stop = CancellationToken::new();
     let temporary = tempfile::Builder::new().prefix("groundplane-demo-").tempdir().context("a folder for the data")?;
     let data_dir = demo.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());

@@ -114,7 +114,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
 
 fn drill(settings: &Settings) -> Result<bool> {
     let bin = std::env::current_exe().context("where this program is")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = gp_serve::runtime().context("cannot start threads")?;
     let phase = std::time::Duration::from_secs(settings.seconds);
     let say: gp_drill::Say<'_> = &telemetry::say;
     runtime.block_on(async {
@@ -147,21 +147,21 @@ fn drill(settings: &Settings) -> Result<bool> {
 
 /// Serves as the twin until it is killed.
 pub(crate) fn twin(settings: TwinSettings) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = gp_serve::runtime().context("cannot start threads")?;
     let TwinSettings { listen, admin_listen: admin, memcached, idle_max, store_ms } = settings;
     runtime.block_on(gp_drill::twin::serve(Twin { listen, admin, memcached, idle_max, store_ms }))
 }
 
 /// Serves as the bare server until it is killed.
 pub(crate) fn bare(settings: BareSettings) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = gp_serve::runtime().context("cannot start threads")?;
     runtime.block_on(gp_drill::bare::serve(settings.listen, settings.admin_listen, settings.data_dir))
 }
 
 /// Serves as the scripted plane.
 pub(crate) fn scripted(settings: ScriptedSettings) -> Result<()> {
     let log = telemetry::start("warn");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = gp_serve::runtime().context("cannot start threads")?;
     let stop = CancellationToken::new();
     let scripted = Scripted {
         listen: settings.listen,

@@ -40,7 +40,7 @@ const SEARCH_FOLDER: &str = "search";
 pub(crate) fn run(settings: Settings) -> Result<()> {
     let log = telemetry::start(&settings.log);
     install_tls();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = gp_serve::runtime().context("cannot start threads")?;
     let stop = CancellationToken::new();
     let result = runtime.block_on(async {
         stop_on_signals(&stop, settings.exit_on_stdin_eof)?;

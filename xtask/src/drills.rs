@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
         println!("every row is skipped: {why}");
         return Ok((0, 1));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = gp_serve::runtime()?;
     let begun = Instant::now();
     let mut rows = runtime.block_on(drilled(args, &bin))?;
     let (id, name) = DIAGNOSIS;

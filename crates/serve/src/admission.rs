@@ -11,8 +11,9 @@
 //! waiting leaves at once. One whose turn will not come in time, by the pace at which turns come, is told so when it
 //! comes: to let it wait would cost its caller that time, and us a timer and a second look at it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
+use gp_store::Pace;
 use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
@@ -20,13 +21,6 @@ use tokio::{
 };
 
 use crate::{CallerId, Shed};
-
-/// Over so much time at least the pace of a queue is measured.
-const PACE_WINDOW: Duration = Duration::from_millis(100);
-/// A turn that is expected after this part of the time that a call may wait is not waited for.
-const PATIENCE: f64 = 0.8;
-/// So many may wait whatever the pace: a few turns say little about it.
-const WAITING_ANYWAY: usize = 4;
 
 /// The part of the room that one piece of work may take.
 const SHARE_OF_ONE: u32 = 10;
@@ -117,39 +111,6 @@ struct Waiting {
     pace: Pace,
 }
 
-/// How fast turns come to a queue while somebody waits in it.
-#[derive(Default)]
-struct Pace {
-    since: Option<Instant>,
-    turns: u32,
-    /// Time from turn to turn, once it is known.
-    interval: Option<Duration>,
-}
-
-impl Pace {
-    /// The queue has somebody again.
-    fn begin(&mut self, now: Instant) {
-        (self.since, self.turns) = (Some(now), 0);
-    }
-
-    fn turn(&mut self, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        self.turns += 1;
-        let passed = now - since;
-        if passed >= PACE_WINDOW {
-            let fresh = passed / self.turns;
-            self.interval = Some(self.interval.map_or(fresh, |before| (before + fresh) / 2));
-            self.begin(now);
-        }
-    }
-
-    /// When the turn of one behind so many others comes, by all that is known.
-    fn turn_behind(&self, others: usize) -> Duration {
-        let others = u32::try_from(others).unwrap_or(u32::MAX);
-        self.interval.unwrap_or_default().saturating_mul(others.saturating_add(1))
-    }
-}
-
 struct Waiter {
     units: u32,
     tell: oneshot::Sender<()>,
@@ -214,8 +175,7 @@ impl Admission {
         let now = Instant::now();
         let queue = &state.shares[caller].lanes[lane as usize];
         let others = queue.queue.len();
-        let patience = wait_until.saturating_duration_since(now).mul_f64(PATIENCE);
-        if others >= WAITING_ANYWAY && queue.pace.turn_behind(others) > patience {
+        if queue.pace.is_too_late(others, wait_until.saturating_duration_since(now)) {
             return Err(Refused::Late);
         }
         let (tell, told) = oneshot::channel();

@@ -3,7 +3,7 @@
 //! Nothing here knows a transport: what comes in is headers and a promise of bytes, what goes out is bytes or a
 //! [`Status`]. Nothing that every call does is done anywhere else.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
@@ -211,14 +211,31 @@ async fn in_slices(
         let mut running = FuturesOrdered::new();
         // Only what has not begun may be refused for having waited too long; later slices have until the deadline.
         let mut wait_until = shared.wait_until(deadline);
-        for slice in slices.by_ref().take(at_a_time as usize) {
-            let turn = turn(&*slice, wait_until);
-            running.push_back(answer_slice(shared, slice, turn, noted));
-            wait_until = deadline;
-        }
         let (mut parts, mut bytes) = (SmallVec::new(), 0);
         let mut held = shared.budget.hold(0).map_err(|status| (Stage::Run, status))?;
-        while let Some(done) = running.next().await {
+        loop {
+            let mut done = None;
+            if running.len() < at_a_time as usize
+                && let Some(slice) = slices.next()
+            {
+                let turn = turn(&*slice, wait_until);
+                running.push_back(answer_slice(shared, slice, turn, noted));
+                wait_until = deadline;
+                // One slice after the other begins, and each that memory answers is answered here: together they would
+                // keep everybody else from this processor.
+                match futures::poll!(running.next()) {
+                    Poll::Ready(first) => done = first,
+                    Poll::Pending => {
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                }
+            }
+            let done = match done {
+                None => running.next().await,
+                done => done,
+            };
+            let Some(done) = done else { break };
             let (part, times) = done?;
             if let Some(Times { asked, admitted, answered, keys }) = times {
                 stages.note("wait", asked, admitted, keys);
@@ -227,10 +244,6 @@ async fn in_slices(
             held.grow(part.len()).map_err(|status| (Stage::Run, status))?;
             bytes += part.len();
             parts.push(part);
-            if let Some(slice) = slices.next() {
-                let turn = turn(&*slice, deadline);
-                running.push_back(answer_slice(shared, slice, turn, noted));
-            }
             // Answers that the memory gives do not wait for anything; others have their turn here.
             tokio::task::yield_now().await;
         }

@@ -8,13 +8,15 @@
 //! Who asks is said once, around the work of a whole call ([`on_behalf`]); nothing below that needs to know it. What is
 //! not said to be for anybody is the plane's own work, which is never refused.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use crate::{Error, Result};
+use crate::{Error, Pace, Result};
 
+/// A small call whose visit would have to wait longer than this, by the pace at which turns come, is refused at once.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How many turns other visits of a caller have for one of its long lists, when both wait.
 const TURNS_OF_SMALL: u64 = 3;
 /// What a visit costs beside its keys, in keys.
@@ -95,6 +97,7 @@ struct Share {
 struct Lane {
     had: u64,
     queue: VecDeque<Waiter>,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,11 @@ impl Turns {
             if state.waiting >= self.waiting_max || state.shares[caller].waiting >= own_max {
                 return Err(Error::Busy);
             }
+            // Parts of a long list have until the deadline of their call, and are few.
+            let of_lane = &state.shares[caller].lanes[usize::from(behalf.bulk)];
+            if !behalf.bulk && of_lane.pace.is_too_late(of_lane.queue.len(), WAIT_MAX) {
+                return Err(Error::Busy);
+            }
         }
         let (tell, told) = oneshot::channel();
         state.arrivals += 1;
@@ -162,6 +170,7 @@ impl Turns {
         let of_lane = &mut share.lanes[lane];
         if of_lane.queue.is_empty() {
             of_lane.had = of_lane.had.max(share.lane_now);
+            of_lane.pace.begin(Instant::now());
         }
         of_lane.queue.push_back(Waiter { arrival, keys: KEYS_OF_A_VISIT + keys as u64, tell });
         share.waiting += 1;
@@ -199,6 +208,7 @@ impl Share {
         };
         let of_lane = &mut self.lanes[lane];
         let waiter = of_lane.queue.pop_front()?;
+        of_lane.pace.turn(Instant::now());
         self.lane_now = of_lane.had;
         of_lane.had += waiter.keys * if lane == 1 { TURNS_OF_SMALL } else { 1 };
         Some((waiter.keys, waiter))
