@@ -9,12 +9,7 @@
 //!   second later, and only if there is work then: 100 MiB stayed after an index of words had been built. It costs a tenth
 //!   of the time while much is written.
 
-use std::{
-    env,
-    ffi::OsString,
-    os::unix::process::CommandExt as _,
-    process::Command,
-};
+use std::{env, ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
 /// The writer's rows are many small allocations that end on other threads; the system's allocator took a quarter of its
 /// time (docs/benchmarks.md).

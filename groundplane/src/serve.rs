@@ -257,11 +257,8 @@ async fn open(settings: &Settings) -> Result<Store> {
     all.extend_from_slice(gp_search::TABLES);
     all.extend_from_slice(gp_store::TABLES);
     let caches = settings.caches(gp_serve::host::memory_limit_bytes());
-    let config = gp_store::Config {
-        near_cache_bytes: caches.near,
-        block_cache_bytes: caches.block,
-        ..Default::default()
-    };
+    let config =
+        gp_store::Config { near_cache_bytes: caches.near, block_cache_bytes: caches.block, ..Default::default() };
     let nodes = settings.memcached_nodes();
     let writes = settings.has_role("ingest");
     let behind = move |store: Store| -> Result<Store> {

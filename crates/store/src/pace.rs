@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Over so much time at least a pace is measured.
+/// Over so much time and so many turns at least a pace is measured: a pause of the whole process is one long turn, and
+/// says nothing about the next.
 const WINDOW: Duration = Duration::from_millis(100);
+const TURNS_MIN: u32 = 16;
 /// A turn that is expected after this part of the time that somebody may wait is not waited for.
 const PATIENCE: f64 = 0.8;
 /// So many may wait whatever the pace: a few turns say little about it.
@@ -34,9 +36,10 @@ impl Pace {
         let since = *self.since.get_or_insert(now);
         self.turns += 1;
         let passed = now - since;
-        if passed >= WINDOW {
+        if passed >= WINDOW && self.turns >= TURNS_MIN {
             let fresh = passed / self.turns;
-            self.interval = Some(self.interval.map_or(fresh, |before| (before + fresh) / 2));
+            // Slower is believed little by little, faster at once: to refuse without need is worse than to let wait.
+            self.interval = Some(self.interval.map_or(fresh, |before| fresh.min((before * 3 + fresh) / 4)));
             self.begin(now);
         }
     }
@@ -64,9 +67,15 @@ mod tests {
         assert!(!pace.is_too_late(700, 1_000 * MS));
         assert!(pace.is_too_late(900, 1_000 * MS));
         assert!(!pace.is_too_late(3, MS), "a few may always wait");
-        // Ten times slower for a second.
-        (1..=100).for_each(|n| pace.turn(begun + (100 + n * 10) * MS));
+        // One pause of a second changes little, and is forgotten with the next turns.
+        (1..=100).for_each(|n| pace.turn(begun + (1_100 + n) * MS));
+        assert!(!pace.is_too_late(700, 1_000 * MS));
+        // Ten times slower for a few seconds.
+        (1..=500).for_each(|n| pace.turn(begun + (1_200 + n * 10) * MS));
         assert!(pace.is_too_late(100, 1_000 * MS));
         assert!(!pace.is_too_late(70, 1_000 * MS));
+        // And as fast as before.
+        (1..=101).for_each(|n| pace.turn(begun + (6_200 + n) * MS));
+        assert!(!pace.is_too_late(700, 1_000 * MS));
     }
 }
