@@ -68,14 +68,14 @@ mod tests {
         assert!(pace.is_too_late(900, 1_000 * MS));
         assert!(!pace.is_too_late(3, MS), "a few may always wait");
         // One pause of a second changes little, and is forgotten with the next turns.
-        (1..=100).for_each(|n| pace.turn(begun + (1_100 + n) * MS));
+        (1..=200).for_each(|n| pace.turn(begun + (1_100 + n) * MS));
         assert!(!pace.is_too_late(700, 1_000 * MS));
         // Ten times slower for a few seconds.
-        (1..=500).for_each(|n| pace.turn(begun + (1_200 + n * 10) * MS));
+        (1..=500).for_each(|n| pace.turn(begun + (1_300 + n * 10) * MS));
         assert!(pace.is_too_late(100, 1_000 * MS));
         assert!(!pace.is_too_late(70, 1_000 * MS));
         // And as fast as before.
-        (1..=101).for_each(|n| pace.turn(begun + (6_200 + n) * MS));
+        (1..=200).for_each(|n| pace.turn(begun + (6_300 + n) * MS));
         assert!(!pace.is_too_late(700, 1_000 * MS));
     }
 }
