@@ -42,6 +42,7 @@ pub mod private;
 pub mod profiles;
 pub mod progress;
 pub mod quotes;
+pub(crate) mod rebuilt;
 pub mod records;
 pub mod relation;
 pub mod relationships;

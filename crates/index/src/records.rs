@@ -1,7 +1,8 @@
 //! Records as their repos signed them, and the calls that look them up.
 //!
 //! A row keeps the record's DAG-CBOR block, not JSON: it is smaller, and its hash is the record's CID, which therefore
-//! need not be stored. What leaves is made once per cached row by [`served`].
+//! need not be stored. Of most records it keeps even less: see [`crate::rebuilt`]. What leaves is made once per cached
+//! row by [`served`].
 
 use bytes::{BufMut, Bytes, BytesMut};
 use gp_atproto::{Cid, Value, cbor, datetime, json};
@@ -12,13 +13,29 @@ use prost::Message;
 use crate::{
     Cx, Error, Result, atom, moderation,
     placed::{cut_to_ms, split_uri},
+    rebuilt,
     tables::{RECORD, TAGS},
 };
 
-/// Version of the row's layout.
-const LAYOUT: u8 = 1;
-/// Layout, flags, time of this version, age of the record at this version.
+/// Versions of the row's layout. On disk: never reused, never renumbered.
+mod layout {
+    /// Layout, flags, time of this version, time of the first version, and the block.
+    pub(super) const WHOLE: u8 = 1;
+    /// The same with cells in place of the block, and without the flags, which are all clear, and the time of the first
+    /// version, which is this one's.
+    pub(super) const CELLS: u8 = 2;
+    /// The same with cells in place of the block.
+    pub(super) const CELLS_AND_MORE: u8 = 3;
+}
+
+/// Layout, flags, time of this version, time of the first version.
 const HEADER_BYTES: usize = 1 + 2 + 8 + 8;
+
+/// Layout, time of this version.
+const SHORT_HEADER_BYTES: usize = 1 + 8;
+
+/// Room for the cells of most records that have some.
+const CELLS_BYTES: usize = 160;
 
 /// What is known about a record beside its content. The bits are on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,25 +95,45 @@ pub struct RecordRow {
 }
 
 impl RecordRow {
-    /// Reads a row.
+    /// Reads a row of any layout there has been.
     pub fn read(stored: &Bytes) -> Result<Self> {
         let corrupt = |what| Error::Corrupt { table: RECORD.name, what };
-        if stored.len() < HEADER_BYTES || stored[0] != LAYOUT {
-            return Err(corrupt("layout"));
+        let layout = *stored.first().ok_or(corrupt("layout"))?;
+        let at = |from: usize| {
+            let bytes = stored.get(from..).and_then(|bytes| bytes.first_chunk::<8>());
+            bytes.map(|b| i64::from_be_bytes(*b)).ok_or(corrupt("time"))
+        };
+        let rebuilt = |from: usize| rebuilt::unpack(&stored[from..]).ok_or(corrupt("cells"));
+        if layout == layout::CELLS {
+            let indexed_at_us = at(1)?;
+            let block = rebuilt(SHORT_HEADER_BYTES)?;
+            return Ok(Self { flags: Flags::default(), indexed_at_us, first_indexed_at_us: indexed_at_us, block });
         }
+        let (indexed_at_us, first_indexed_at_us) = (at(3)?, at(11)?);
+        let block = match layout {
+            layout::WHOLE => stored.slice(HEADER_BYTES..),
+            layout::CELLS_AND_MORE => rebuilt(HEADER_BYTES)?,
+            _ => return Err(corrupt("layout")),
+        };
         let flags = Flags(u16::from_be_bytes([stored[1], stored[2]]));
-        let at = |from: usize| stored[from..].first_chunk::<8>().map(|b| i64::from_be_bytes(*b)).ok_or(corrupt("time"));
-        Ok(Self { flags, indexed_at_us: at(3)?, first_indexed_at_us: at(11)?, block: stored.slice(HEADER_BYTES..) })
+        Ok(Self { flags, indexed_at_us, first_indexed_at_us, block })
     }
 
-    /// Writes a row.
+    /// Writes a row in as few bytes as it can be read from.
     pub fn write(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(HEADER_BYTES + self.block.len());
-        out.put_u8(LAYOUT);
-        out.put_u16(self.flags.0);
-        out.put_i64(self.indexed_at_us);
-        out.put_i64(self.first_indexed_at_us);
-        out.put_slice(&self.block);
+        let mut cells = Vec::with_capacity(CELLS_BYTES);
+        let is_packed = rebuilt::pack(&self.block, &mut cells);
+        let mut out = BytesMut::with_capacity(HEADER_BYTES + if is_packed { cells.len() } else { self.block.len() });
+        if is_packed && self.flags == Flags::default() && self.first_indexed_at_us == self.indexed_at_us {
+            out.put_u8(layout::CELLS);
+            out.put_i64(self.indexed_at_us);
+        } else {
+            out.put_u8(if is_packed { layout::CELLS_AND_MORE } else { layout::WHOLE });
+            out.put_u16(self.flags.0);
+            out.put_i64(self.indexed_at_us);
+            out.put_i64(self.first_indexed_at_us);
+        }
+        out.put_slice(if is_packed { &cells } else { &self.block });
         out.freeze()
     }
 
@@ -323,4 +360,62 @@ look_ups! {
     get_notification_declaration_records: GetNotificationDeclarationRecordsRequest => GetNotificationDeclarationRecordsResponse, "app.bsky.notification.declaration";
     /// Germ declaration records by address.
     get_germ_declaration_records: GetGermDeclarationRecordsRequest => GetGermDeclarationRecordsResponse, "com.germnetwork.declaration";
+}
+
+#[cfg(test)]
+mod tests {
+    use gp_atproto::json;
+    use serde_json::json as object;
+
+    use super::*;
+
+    fn like() -> Bytes {
+        let record = object!({
+            "$type": "app.bsky.feed.like",
+            "subject": {
+                "cid": "bafyreidykglsfhoixmivffc5uwhcgshx4j465xwqntbmu43nb2dzqwfvae",
+                "uri": "at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.post/3jzfcijpj2z2a",
+            },
+            "createdAt": "2025-06-01T12:00:00.123Z",
+        });
+        json::to_cbor(&record).unwrap().into()
+    }
+
+    #[test]
+    fn rows_read_as_written_whatever_is_left_out_of_them() {
+        let post: Bytes = json::to_cbor(&object!({"$type": "app.bsky.feed.post", "text": "x"})).unwrap().into();
+        let mut bytes = Vec::new();
+        for (flags, first_indexed_at_us) in [(0, 5), (Flags::TAKEN_DOWN, 5), (0, 4), (Flags::TAGGED, 4)] {
+            for block in [like(), post.clone()] {
+                let row = RecordRow { flags: Flags(flags), indexed_at_us: 5, first_indexed_at_us, block };
+                let stored = row.write();
+                let read = RecordRow::read(&stored).unwrap();
+                assert_eq!(
+                    (read.flags, read.indexed_at_us, read.first_indexed_at_us),
+                    (row.flags, 5, first_indexed_at_us)
+                );
+                assert_eq!((read.cid(), &read.block), (row.cid(), &row.block));
+                bytes.push(stored.len());
+                for end in 0..SHORT_HEADER_BYTES {
+                    assert!(RecordRow::read(&stored.slice(..end)).is_err());
+                }
+            }
+        }
+        let whole = HEADER_BYTES + like().len();
+        assert!(bytes[0] * 3 < whole, "a like takes {} bytes of {whole}", bytes[0]);
+        assert!(bytes[2] * 2 < whole, "one that was taken down takes {}", bytes[2]);
+    }
+
+    #[test]
+    fn rows_of_before_are_read() {
+        let mut stored = vec![1, 0, 1];
+        stored.extend_from_slice(&5i64.to_be_bytes());
+        stored.extend_from_slice(&4i64.to_be_bytes());
+        stored.extend_from_slice(&like());
+        let row = RecordRow::read(&stored.clone().into()).unwrap();
+        assert_eq!((row.flags, row.indexed_at_us, row.first_indexed_at_us), (Flags(1), 5, 4));
+        assert_eq!(row.block, like());
+        stored[0] = 9;
+        assert!(RecordRow::read(&stored.into()).is_err(), "a layout of after");
+    }
 }

@@ -85,6 +85,13 @@ pub async fn state_of(store: &Store, did: &str) -> Result<Option<RepoState>> {
     store.get_one(&key(did)).await?.map(|stored| read(&stored)).transpose()
 }
 
+/// The states of some repos as applied, in the order asked.
+pub async fn states_of(store: &Store, dids: &[&str]) -> Result<Vec<Option<RepoState>>> {
+    let keys: Vec<Key> = dids.iter().map(|did| key(did)).collect();
+    let found = store.get(&keys).await?;
+    found.into_iter().map(|stored| stored.map(|stored| read(&stored)).transpose()).collect()
+}
+
 /// Writes the state of a repo.
 pub fn set_state(view: &mut View<'_>, did: &str, state: &RepoState) {
     let bytes = |cid: &Option<Cid>| cid.as_ref().map(|c| c.as_bytes().to_vec()).unwrap_or_default();
