@@ -53,6 +53,9 @@ pub enum CarError {
     /// More blocks than the caller allows.
     #[error("CAR has too many blocks")]
     TooManyBlocks,
+    /// A block is larger than anybody reads.
+    #[error("CAR has a block that is too large")]
+    BlockTooLarge,
 }
 
 /// A CAR whose blocks have all been checked against their CIDs.
@@ -187,7 +190,7 @@ fn length(rest: &mut &[u8]) -> Result<usize, CarError> {
     usize::try_from(len).map_err(|_| CarError::Truncated)
 }
 
-fn read_header(header: &[u8]) -> Result<SmallVec<[CidRef<'_>; 1]>, CarError> {
+pub(crate) fn read_header(header: &[u8]) -> Result<SmallVec<[CidRef<'_>; 1]>, CarError> {
     let (mut roots, mut version) = (SmallVec::new(), None);
     let mut reader = Reader::new(header);
     let mut read = || -> Result<(), CborError> {
@@ -212,7 +215,7 @@ fn read_header(header: &[u8]) -> Result<SmallVec<[CidRef<'_>; 1]>, CarError> {
     }
 }
 
-fn check_hash(cid: CidRef<'_>, data: &[u8]) -> Result<(), CarError> {
+pub(crate) fn check_hash(cid: CidRef<'_>, data: &[u8]) -> Result<(), CarError> {
     let matches = match cid.parts() {
         (_, SHA2_256, digest) => digest == &Sha256::digest(data)[..],
         (_, SHA2_512, digest) => digest == &Sha512::digest(data)[..],

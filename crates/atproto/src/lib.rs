@@ -7,6 +7,7 @@
 //! What deliberately does not live here: what a record means (that is `index`), where records come from (`ingest`),
 //! and any caching of keys or documents.
 
+pub mod archive;
 pub mod aturi;
 pub mod car;
 pub mod cbor;

@@ -8,7 +8,7 @@
 //! layer; a child is exactly one layer below; a layer without keys is bridged by nodes that hold nothing but one
 //! child; the root holds a key, except in the empty tree.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use sha2::{Digest, Sha256};
 
@@ -70,18 +70,18 @@ pub enum MstError {
 /// Where nodes are found by CID.
 pub trait Blocks {
     /// The bytes of a node. They must hash to the CID; implementations check or know that.
-    fn node(&self, cid: &Cid) -> Option<&[u8]>;
+    fn node(&self, cid: &Cid) -> Option<Cow<'_, [u8]>>;
 }
 
 impl Blocks for Car<'_> {
-    fn node(&self, cid: &Cid) -> Option<&[u8]> {
-        self.get(cid)
+    fn node(&self, cid: &Cid) -> Option<Cow<'_, [u8]>> {
+        self.get(cid).map(Cow::Borrowed)
     }
 }
 
 impl Blocks for HashMap<Cid, Vec<u8>> {
-    fn node(&self, cid: &Cid) -> Option<&[u8]> {
-        self.get(cid).map(|bytes| &bytes[..])
+    fn node(&self, cid: &Cid) -> Option<Cow<'_, [u8]>> {
+        self.get(cid).map(|bytes| Cow::Borrowed(&bytes[..]))
     }
 }
 
@@ -90,7 +90,7 @@ impl Blocks for HashMap<Cid, Vec<u8>> {
 pub struct NoBlocks;
 
 impl Blocks for NoBlocks {
-    fn node(&self, _: &Cid) -> Option<&[u8]> {
+    fn node(&self, _: &Cid) -> Option<Cow<'_, [u8]>> {
         None
     }
 }

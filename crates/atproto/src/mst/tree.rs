@@ -65,7 +65,7 @@ impl Node {
 
     /// Reads a node of a known layer, or of the layer its first key tells (a root).
     fn load(cid: Cid, layer: Option<u32>, blocks: &impl Blocks) -> Result<Node> {
-        let raw = node::decode(blocks.node(&cid).ok_or(MstError::MissingNode)?)?;
+        let raw = node::decode(&blocks.node(&cid).ok_or(MstError::MissingNode)?)?;
         let layer = match (layer, raw.entries.first()) {
             (Some(layer), _) => layer,
             (None, Some(first)) => layer_of(&first.key),

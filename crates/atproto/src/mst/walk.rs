@@ -25,7 +25,7 @@ fn below(
     if depth >= DEPTH_MAX {
         return Err(MstError::TooDeep);
     }
-    let node = node::decode(blocks.node(&cid).ok_or(MstError::MissingNode)?)?;
+    let node = node::decode(&blocks.node(&cid).ok_or(MstError::MissingNode)?)?;
     if node.entries.is_empty() && node.left.is_none() {
         // Only the empty tree has such a node. Refusing it here also stops trees that would repeat it endlessly.
         return Err(MstError::Layer);
