@@ -91,6 +91,10 @@ async fn show(
 
 fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settings {
     Settings {
+        backfill: Vec::new(),
+        backfill_repos_max: 16,
+        backfill_host_repos_max: 4,
+        backfill_host_rate: 8.0,
         listen: demo.listen,
         admin_listen: demo.admin_listen,
         data_dir,

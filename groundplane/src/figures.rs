@@ -25,6 +25,24 @@ impl Source for IngestFigures {
         page.family(&catalog::INGEST_JOBS_RUNNING, jobs.into_iter())?;
         let drops = self.0.drops();
         page.family(&catalog::INGEST_DROPS, drops.drops_by_name().map(|(reason, count)| ([reason], count)))?;
-        page.family(&catalog::INGEST_SKIPS, drops.skips_by_name().map(|(reason, count)| ([reason], count)))
+        page.family(&catalog::INGEST_SKIPS, drops.skips_by_name().map(|(reason, count)| ([reason], count)))?;
+        let Some(it) = self.0.backfill_figures() else { return Ok(()) };
+        let repos = [
+            (["listed"], it.listed),
+            (["present"], it.present),
+            (["inactive"], it.inactive),
+            (["left"], it.left),
+            (["reading"], it.reading),
+            (["read"], it.read),
+            (["overtaken"], it.overtaken),
+            (["refused"], it.refused),
+            (["given_up"], it.given_up),
+        ];
+        page.family(&catalog::BACKFILL_REPOS, repos.into_iter())?;
+        page.family(&catalog::BACKFILL_FAILED_ATTEMPTS, it.failed.iter().map(|(reason, count)| ([*reason], *count)))?;
+        page.single(&catalog::BACKFILL_HOSTS_RESTING, it.hosts_resting)?;
+        page.single(&catalog::BACKFILL_RECORDS, it.records)?;
+        page.single(&catalog::BACKFILL_BYTES, it.bytes)?;
+        page.single(&catalog::BACKFILL_DONE, it.done.into())
     }
 }

@@ -20,6 +20,9 @@ use settings::{Cli, Command, Wrong};
 /// A setting is wrong, or an input cannot be used.
 const EXIT_USAGE: u8 = 2;
 
+/// It ended, but not all of it could be done.
+const EXIT_INCOMPLETE: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -36,6 +39,14 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(settings) => match settings.checked() {
             Ok(settings) => serve::run(settings),
+            Err(Wrong(why)) => return usage(&why),
+        },
+        Command::Backfill(settings) => match settings.checked() {
+            Ok(settings) => match serve::backfill(settings) {
+                Ok(0) => Ok(()),
+                Ok(_) => return ExitCode::from(EXIT_INCOMPLETE),
+                Err(e) => Err(e),
+            },
             Err(Wrong(why)) => return usage(&why),
         },
         Command::Config(settings) => match settings.checked() {

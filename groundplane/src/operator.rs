@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use gp_index::{Cx, actors, export, labels, records, suggestions, suggestions::Curated};
-use gp_ingest::Ingest;
+use gp_ingest::{FailuresFrom, Ingest};
 use gp_search::Search;
 use gp_serve::{Label, Lines, Operation, Operator, OperatorError, SuggestedEntity, SuggestedList};
 use serde_json::{Map, Value, json};
@@ -124,6 +124,32 @@ impl Operations {
     }
 }
 
+/// What the backfill could not read, a line of JSON each.
+pub(crate) fn failures(ingest: Ingest) -> Lines {
+    let begin = Some(FailuresFrom::default());
+    Box::pin(futures::stream::unfold((ingest, begin), |(ingest, at)| async move {
+        let (page, next) = match ingest.backfill_failures(at?).await {
+            Ok(page) => page,
+            Err(e) => return Some((Err(not_done(e)), (ingest, None))),
+        };
+        let mut out = Vec::new();
+        for it in page {
+            let next_at = it.next_at_us.map(gp_atproto::datetime::format_ms);
+            let line = json!({
+                "did": it.did,
+                "host": it.host,
+                "reason": it.reason,
+                "error": it.error,
+                "attempts": it.attempts,
+                "next_at": next_at,
+            });
+            out.extend_from_slice(line.to_string().as_bytes());
+            out.push(b'\n');
+        }
+        Some((Ok(Bytes::from(out)), (ingest, next)))
+    }))
+}
+
 impl Operator for Operations {
     fn not_ready(&self) -> Option<String> {
         if self.cx.writer.failed() {
@@ -146,6 +172,28 @@ impl Operator for Operations {
 
     fn ingest_replay(&self) -> Operation<'_> {
         self.asked(Ingest::replay)
+    }
+
+    fn backfill_retry(&self) -> Operation<'_> {
+        Box::pin(async move {
+            let repos = self.ingest()?.backfill_retry().await.map_err(not_done)?;
+            Ok(json!({ "repos": repos }))
+        })
+    }
+
+    fn backfill_again(&self) -> Operation<'_> {
+        self.asked(Ingest::backfill_again)
+    }
+
+    fn backfill_failures(&self) -> Operation<'_, Lines> {
+        Box::pin(async move {
+            let ingest = self.ingest()?.clone();
+            if ingest.backfill_figures().is_none() {
+                let why = "this process was started without --backfill: give it the lists of repos to read";
+                return Err(OperatorError::NotOffered(why.into()));
+            }
+            Ok(failures(ingest))
+        })
     }
 
     fn repo_resync<'a>(&'a self, did: &'a str) -> Operation<'a> {

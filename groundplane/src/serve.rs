@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use futures::StreamExt;
 use gp_index::{Cx, system_now_us, tables, window::Window};
-use gp_ingest::{BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
+use gp_ingest::{BackfillConfig, BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
 use gp_store::{Store, Writer, WriterConfig, engine::cql::CqlConfig};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     figures::IngestFigures,
-    operator::Operations,
+    operator::{Operations, failures},
     otlp::{Exporter, Sending, Service},
     settings::{EMBEDDED, Settings},
     telemetry,
@@ -33,11 +34,27 @@ const BACKLOG: u32 = 1_024;
 /// How often the store is asked whether it goes on.
 const STORE_LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often it is asked whether the backfill is done.
+const BACKFILL_LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Longest wait for what follows from it.
+const BACKFILL_LAST_WORK_MAX: Duration = Duration::from_secs(60);
+
 /// Where in the data folder the index of words is.
 const SEARCH_FOLDER: &str = "search";
 
 /// Runs until it is told to stop.
 pub(crate) fn run(settings: Settings) -> Result<()> {
+    start(settings, false).map(drop)
+}
+
+/// Runs until the backfill is done, or until it is told to stop; then it goes on with the next start. Prints the repos
+/// that could not be read and returns how many there are.
+pub(crate) fn backfill(settings: Settings) -> Result<u64> {
+    start(settings, true)
+}
+
+fn start(settings: Settings, ends: bool) -> Result<u64> {
     let log = telemetry::start(&settings.log);
     install_tls();
     let runtime = gp_serve::runtime().context("cannot start threads")?;
@@ -47,15 +64,61 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
         let plane = tokio::select! {
             plane = Plane::start(&settings, true, Arc::clone(&log.counts)) => plane?,
             // A start may wait for a cluster, or for the process before this one to let go of writing.
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Ok(0),
         };
         tracing::info!(
             listen = %plane.listen, admin = %plane.admin, version = env!("CARGO_PKG_VERSION"), "ready to serve"
         );
-        plane.serve(stop).await
+        let watch = match plane.ingest.clone().filter(|_| ends) {
+            Some(ingest) => Some(tokio::spawn(backfilled(ingest, stop.clone()))),
+            None => None,
+        };
+        plane.serve(stop).await?;
+        match watch {
+            Some(watch) => watch.await.context("watching the backfill stopped")?,
+            None => Ok(0),
+        }
     });
     runtime.shutdown_timeout(LAST_WORK_MAX);
     result
+}
+
+/// Waits until nothing is left to be read, prints what could not be, and tells everybody to stop.
+async fn backfilled(ingest: Ingest, stop: CancellationToken) -> Result<u64> {
+    let now = || ingest.backfill_figures().unwrap_or_default();
+    if now().done {
+        // Somebody who asks once more wants to know of what has come since.
+        ingest.backfill_again().await?;
+    }
+    let mut look = tokio::time::interval(BACKFILL_LOOK_EVERY);
+    let mut done_since: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = stop.cancelled() => return Ok(0),
+        }
+        if !now().done {
+            done_since = None;
+            continue;
+        }
+        // Identities that came with it are looked up as well; a stream that goes on beside it has always some work.
+        let done_for = done_since.get_or_insert_with(Instant::now).elapsed();
+        if ingest.pending() == 0 || done_for > BACKFILL_LAST_WORK_MAX {
+            break;
+        }
+    }
+    let mut lines = failures(ingest.clone());
+    while let Some(page) = lines.next().await {
+        let page = page?;
+        let text = String::from_utf8_lossy(&page);
+        if !text.is_empty() {
+            telemetry::say(text.trim_end());
+        }
+    }
+    drop(lines);
+    let given_up = now().given_up;
+    stop.cancel();
+    Ok(given_up)
 }
 
 /// TLS for what we dial. A provider that is installed already serves as well.
@@ -305,6 +368,14 @@ fn ingest_config(settings: &Settings) -> gp_ingest::Config {
             .as_ref()
             .map(|url| BsyncConfig::new(url.clone(), settings.bsync_api_key.clone().unwrap_or_default())),
         labeler_urls: settings.labeler_url.clone(),
+        backfill: (!settings.backfill.is_empty()).then(|| BackfillConfig {
+            repos_running_max: settings.backfill_repos_max.into(),
+            repos_per_host_max: settings.backfill_host_repos_max.into(),
+            requests_per_host_second_max: settings.backfill_host_rate,
+            ..BackfillConfig::new(settings.backfill.clone())
+        }),
+        // On the disk that the operator gave us, not in what may be memory.
+        spool_dir: settings.data_dir.clone(),
         ..Default::default()
     }
 }

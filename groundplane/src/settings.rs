@@ -50,6 +50,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve: read the network, answer the AppView.
     Serve(Box<Settings>),
+    /// Read the repos of the network whole, print those that could not be read as lines of JSON, and end. The rest of the
+    /// settings are those of `serve`, and so is what it does meanwhile. Ends with 3 if a repo could not be read.
+    Backfill(Box<BackfillSettings>),
     /// Show it at work: a synthetic network of a few thousand accounts in this process, served like a real one.
     Demo(DemoSettings),
     /// Make one call and print the answer as JSON, for example: groundplane get GetTimeline '{"actorDid": "did:plc:..."}'
@@ -101,6 +104,19 @@ pub(crate) struct Settings {
     /// Where a first start begins: now, or oldest (everything the relay retains).
     #[arg(long, env = "GROUNDPLANE_RELAY_START", default_value = "now")]
     pub(crate) relay_start: String,
+    /// Relay or host whose list of repos is read whole, beside the stream, until all of it was; repeatable, or a comma
+    /// list (docs/backfill.md). None: only what events bring.
+    #[arg(long, env = "GROUNDPLANE_BACKFILL", value_delimiter = ',')]
+    pub(crate) backfill: Vec<String>,
+    /// Repos that the backfill reads at the same time.
+    #[arg(long, env = "GROUNDPLANE_BACKFILL_REPOS_MAX", default_value_t = 16)]
+    pub(crate) backfill_repos_max: u16,
+    /// ... from the same host.
+    #[arg(long, env = "GROUNDPLANE_BACKFILL_HOST_REPOS_MAX", default_value_t = 4)]
+    pub(crate) backfill_host_repos_max: u16,
+    /// Repos that the backfill asks of one host in a second.
+    #[arg(long, env = "GROUNDPLANE_BACKFILL_HOST_RATE", default_value_t = 8.0)]
+    pub(crate) backfill_host_rate: f64,
     /// DID directory.
     #[arg(long, env = "GROUNDPLANE_PLC_URL", default_value = "https://plc.directory")]
     pub(crate) plc_url: String,
@@ -186,6 +202,28 @@ pub(crate) struct Settings {
     pub(crate) log: String,
 }
 
+/// Settings of `backfill`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BackfillSettings {
+    /// Relays or hosts whose lists of repos are read, as https://relay.example.
+    pub(crate) from: Vec<String>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+impl BackfillSettings {
+    /// The settings of `serve` that do the same.
+    pub(crate) fn checked(self) -> Result<Settings, Wrong> {
+        let mut settings = self.settings;
+        settings.backfill.extend(self.from);
+        let settings = settings.checked()?;
+        if settings.backfill.is_empty() {
+            return Err(Wrong("say whose repos are to be read: groundplane backfill https://relay.example".into()));
+        }
+        Ok(settings)
+    }
+}
+
 /// Settings of `demo`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DemoSettings {
@@ -240,6 +278,7 @@ impl Settings {
     pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
         for list in [
             &mut self.relay_url,
+            &mut self.backfill,
             &mut self.labeler_url,
             &mut self.auth_token,
             &mut self.caller,
@@ -324,6 +363,18 @@ impl Settings {
         }
         for url in &self.relay_url {
             gp_ingest::relay_base(url).map_err(|why| Wrong(format!("--relay-url: {why}")))?;
+        }
+        for url in &self.backfill {
+            gp_ingest::relay_base(url).map_err(|why| Wrong(format!("--backfill: {why}")))?;
+        }
+        if !self.backfill.is_empty() && !self.has_role("ingest") {
+            return wrong("--backfill needs the role ingest: add it to --roles".into());
+        }
+        let rate = self.backfill_host_rate;
+        if !(rate.is_finite() && rate > 0.0) || self.backfill_repos_max == 0 || self.backfill_host_repos_max == 0 {
+            return wrong(
+                "--backfill-repos-max, --backfill-host-repos-max and --backfill-host-rate are above 0".into(),
+            );
         }
         Ok(self)
     }

@@ -321,7 +321,9 @@ impl Applier {
         if new {
             jobs::put(view, JobKind::Refresh, did, "")?;
         }
-        let row = match jobs::row(view, JobKind::Resync, did)? {
+        let known = jobs::row(view, JobKind::Resync, did)?;
+        let asked_before = known.is_some();
+        let row = match known {
             Some(row) => row,
             None => {
                 jobs::put(view, JobKind::Resync, did, "")?;
@@ -337,7 +339,7 @@ impl Applier {
         state.status = RepoStatus::Resyncing;
         repos::set_state(view, did, &state);
         self.held.open(did);
-        Ok(Begun { row, before, rev: state.rev, new })
+        Ok(Begun { row, asked_before, before, rev: state.rev, new })
     }
 
     /// Ends the whole reading of a repo, its records already applied, and applies the events kept aside since it
@@ -415,6 +417,8 @@ pub(crate) struct AfterAccount {
 #[derive(Debug, Clone)]
 pub(crate) struct Begun {
     pub(crate) row: jobs::JobRow,
+    /// The row was there before.
+    pub(crate) asked_before: bool,
     pub(crate) before: RepoStatus,
     /// The revision applied before; empty if none.
     pub(crate) rev: String,

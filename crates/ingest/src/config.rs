@@ -1,6 +1,6 @@
 //! What the ingest side can be told, with defaults, units and bounds.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
@@ -34,6 +34,50 @@ impl BsyncConfig {
     }
 }
 
+/// Where repos are listed, and how gently they are read.
+#[derive(Debug, Clone)]
+pub struct BackfillConfig {
+    /// Relays or hosts with `com.atproto.sync.listRepos`, as [`relay_base`] takes them.
+    pub urls: Vec<String>,
+    /// Repos read at the same time.
+    pub repos_running_max: usize,
+    /// ... from the same host.
+    pub repos_per_host_max: usize,
+    /// Repos asked of one host in a second.
+    pub requests_per_host_second_max: f64,
+    /// Identities looked up in a second.
+    pub lookups_per_second_max: f64,
+    /// Delays between the attempts of a repo that fails by itself; the last one repeats.
+    pub retry_delays: &'static [Duration],
+    /// Attempts after which it is given up, until somebody asks.
+    pub attempts_max: u32,
+    /// A host for which nothing has gone well for this long: its repos are given up as well.
+    pub host_patience: Duration,
+    /// Longest pause between two looks at what is left.
+    pub pass_pause_max: Duration,
+}
+
+/// Delays between attempts; see [`BackfillConfig::retry_delays`].
+const BACKFILL_RETRY_DELAYS: &[Duration] =
+    &[Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3600), Duration::from_secs(4 * 3600)];
+
+impl BackfillConfig {
+    /// The usual bounds. Hosts allow ten requests a second to one address; some are left to others.
+    pub fn new(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            repos_running_max: 16,
+            repos_per_host_max: 4,
+            requests_per_host_second_max: 8.0,
+            lookups_per_second_max: 200.0,
+            retry_delays: BACKFILL_RETRY_DELAYS,
+            attempts_max: 5,
+            host_patience: Duration::from_secs(6 * 3600),
+            pass_pause_max: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Everything the ingest side can be told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -64,10 +108,17 @@ pub struct Config {
     pub resyncs_running_max: usize,
     /// ... from the same host.
     pub resyncs_per_host_max: usize,
-    /// Largest repo that is read whole, in bytes of its CAR.
-    pub repo_bytes_max: usize,
-    /// Longest time for reading one repo.
+    /// Largest repo that is read whole, in bytes of its CAR. One that is not small lies in `spool_dir` meanwhile.
+    pub repo_bytes_max: u64,
+    /// Most blocks of such a repo: each takes 48 bytes of memory meanwhile, and each of its records 30.
+    pub repo_blocks_max: usize,
+    /// Longest time for fetching one repo.
     pub repo_read_max: Duration,
+    /// A repo that comes more slowly than this is given up.
+    pub repo_bytes_per_second_min: u64,
+    /// Where large repos lie while they are read, in files without a name. There must be room for one of
+    /// `repo_bytes_max`.
+    pub spool_dir: PathBuf,
     /// Identity checks at the same time.
     pub refreshes_running_max: usize,
     /// Deletions of accounts at the same time.
@@ -80,6 +131,8 @@ pub struct Config {
     pub attempts_max: u32,
     /// Attempts during which a failing job counts as pending; later it is only listed in the status.
     pub attempts_pending_max: u32,
+    /// The network's repos are read whole, until all were.
+    pub backfill: Option<BackfillConfig>,
     /// Private state.
     pub bsync: Option<BsyncConfig>,
     /// Labelers, as `ws`, `wss`, `http` or `https` base URLs.
@@ -116,14 +169,18 @@ impl Default for Config {
             accept_unproven: false,
             resyncs_running_max: 8,
             resyncs_per_host_max: 2,
-            repo_bytes_max: 512 << 20,
-            repo_read_max: Duration::from_secs(600),
+            repo_bytes_max: 2 << 30,
+            repo_blocks_max: 6_000_000,
+            repo_read_max: Duration::from_secs(1800),
+            repo_bytes_per_second_min: 1024,
+            spool_dir: std::env::temp_dir(),
             refreshes_running_max: 32,
             deletions_running_max: 2,
             jobs_in_memory_max: 8192,
             retry_delays: RETRY_DELAYS,
             attempts_max: 48,
             attempts_pending_max: 3,
+            backfill: None,
             bsync: None,
             labeler_urls: Vec::new(),
             drain_max: Duration::from_secs(5),

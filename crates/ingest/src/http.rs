@@ -3,8 +3,9 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Once},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -12,12 +13,19 @@ use futures::StreamExt;
 use reqwest::{
     Client, Response,
     dns::{Addrs, Name, Resolve, Resolving},
+    header::HeaderMap,
     redirect::Policy,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use url::{Host, Url};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    spool::{Spool, Spooled},
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
@@ -172,52 +180,167 @@ impl Http {
         within(time_max, &url, async { read(request.send().await, body_bytes_max).await }).await
     }
 
-    /// Reads a large body. Beyond `small_bytes` it waits for one of `large`'s permits, so that only few bodies at a
-    /// time can be large. A body above `bytes_max` is refused.
-    pub(crate) async fn get_large(
+    /// Fetches a body of any size: a small one into memory, a large one into a file that has no name and goes with the
+    /// last who holds it. A large one waits for one of `large`'s permits, so that only few at a time take room.
+    pub(crate) async fn download(
         &self,
         trust: Trust,
         url: &str,
         accept: &str,
         large: &Semaphore,
-        bounds: LargeBody,
-    ) -> Result<Answer> {
-        let (client, url) = self.client(trust, url, true)?;
+        bounds: &Download,
+    ) -> std::result::Result<Downloaded, Lost> {
+        let (client, url) = self.client(trust, url, true).map_err(Lost::Refused)?;
         let request = client.get(url.clone()).header("accept", accept);
-        within(bounds.time_max, &url, async {
-            let response = request.send().await.map_err(explain)?;
-            let status = response.status().as_u16();
+        let work = async {
+            let answered = tokio::time::timeout(bounds.answer_max, request.send()).await;
+            let response = answered.map_err(|_| Lost::NoAnswer("no answer".into()))?.map_err(lost)?;
+            let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
             if !response.status().is_success() {
-                return Ok(Answer { status, body: body(response, ERROR_BYTES_MAX).await? });
+                let body = body(response, ERROR_BYTES_MAX).await.unwrap_or_default();
+                return Ok(Downloaded::Refusal { answer: Answer { status, body }, retry_after });
             }
-            if response.content_length().is_some_and(|len| len > bounds.bytes_max as u64) {
-                return Err(too_large(bounds.bytes_max));
+            if response.content_length().is_some_and(|len| len > bounds.bytes_max) {
+                return Err(Lost::TooLarge(bounds.bytes_max));
             }
+            let mut spool = Spool::new(&bounds.folder, bounds.memory_bytes_max);
             let mut permit: Option<SemaphorePermit<'_>> = None;
-            let mut whole = Vec::new();
             let mut chunks = response.bytes_stream();
-            while let Some(chunk) = chunks.next().await {
-                let chunk = chunk.map_err(explain)?;
-                if whole.len() + chunk.len() > bounds.bytes_max {
-                    return Err(too_large(bounds.bytes_max));
+            let mut pace = LowestSpeed::new(bounds.bytes_per_second_min);
+            loop {
+                let chunk = tokio::time::timeout_at(pace.look_at(), chunks.next()).await;
+                let Ok(chunk) = chunk else {
+                    pace.look().map_err(Lost::Slow)?;
+                    continue;
+                };
+                let Some(chunk) = chunk else { break };
+                let chunk = chunk.map_err(lost)?;
+                pace.count(chunk.len()).map_err(Lost::Slow)?;
+                if spool.len() + chunk.len() as u64 > bounds.bytes_max {
+                    return Err(Lost::TooLarge(bounds.bytes_max));
                 }
-                if permit.is_none() && whole.len() + chunk.len() > bounds.small_bytes {
-                    permit = Some(large.acquire().await.map_err(|_| Error::Stopped)?);
+                if permit.is_none() && spool.len() + chunk.len() as u64 > bounds.memory_bytes_max as u64 {
+                    permit = Some(large.acquire().await.map_err(|_| Lost::Stopped)?);
+                    pace.begin_again();
                 }
-                whole.extend_from_slice(&chunk);
+                spool.push(&chunk).await.map_err(Lost::Disk)?;
             }
-            Ok(Answer { status, body: whole.into() })
-        })
-        .await
+            Ok(Downloaded::Body(spool.finish().await.map_err(Lost::Disk)?))
+        };
+        match tokio::time::timeout(bounds.time_max, work).await {
+            Ok(done) => done.map_err(|lost| lost.at(&url)),
+            Err(_) => Err(Lost::Slow(format!("not all there after {} s", bounds.time_max.as_secs())).at(&url)),
+        }
     }
 }
 
-/// Bounds of a large body.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LargeBody {
+/// Bounds of a body of any size.
+#[derive(Debug, Clone)]
+pub(crate) struct Download {
+    /// Longest wait for the head of the answer.
+    pub(crate) answer_max: Duration,
+    /// Longest time for all of it.
     pub(crate) time_max: Duration,
-    pub(crate) bytes_max: usize,
-    pub(crate) small_bytes: usize,
+    /// Bytes a second below which it is given up.
+    pub(crate) bytes_per_second_min: u64,
+    pub(crate) bytes_max: u64,
+    /// Larger bodies go into a file in `folder`.
+    pub(crate) memory_bytes_max: usize,
+    pub(crate) folder: PathBuf,
+}
+
+/// What came of a download that was answered.
+pub(crate) enum Downloaded {
+    Body(Spooled),
+    /// Not a success, and when to ask again if the host says so.
+    Refusal {
+        answer: Answer,
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Why a download came to nothing.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// We may not ask there.
+    Refused(Error),
+    /// Nobody answers, or the connection broke.
+    NoAnswer(String),
+    /// It came, but too slowly.
+    Slow(String),
+    /// It is larger than this.
+    TooLarge(u64),
+    /// It cannot be put aside on our own disk.
+    Disk(std::io::Error),
+    Stopped,
+}
+
+impl Lost {
+    fn at(self, url: &Url) -> Self {
+        let place = |why: String| format!("{}: {why}", shown(url));
+        match self {
+            Self::NoAnswer(why) => Self::NoAnswer(place(why)),
+            Self::Slow(why) => Self::Slow(place(why)),
+            other => other,
+        }
+    }
+}
+
+fn lost(error: reqwest::Error) -> Lost {
+    match explain(error) {
+        Error::Failed(why) => Lost::NoAnswer(why),
+        other => Lost::NoAnswer(other.to_string()),
+    }
+}
+
+/// When a host wants to be asked again: `retry-after` in seconds, or the end of its counting period.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let until = |at: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_secs(at).checked_sub(now)
+    };
+    let asked = number("retry-after").map(Duration::from_secs);
+    asked.or_else(|| number("ratelimit-reset").filter(|_| number("ratelimit-remaining") == Some(0)).and_then(until))
+}
+
+/// Holds a body to a lowest speed, looked at every few seconds.
+struct LowestSpeed {
+    bytes_per_second_min: u64,
+    since: Instant,
+    bytes: u64,
+}
+
+/// How often the speed of a body is looked at.
+const SPEED_LOOK_EVERY: Duration = Duration::from_secs(5);
+
+impl LowestSpeed {
+    fn new(bytes_per_second_min: u64) -> Self {
+        Self { bytes_per_second_min, since: Instant::now(), bytes: 0 }
+    }
+
+    fn begin_again(&mut self) {
+        (self.since, self.bytes) = (Instant::now(), 0);
+    }
+
+    fn look_at(&self) -> Instant {
+        self.since + SPEED_LOOK_EVERY
+    }
+
+    fn count(&mut self, bytes: usize) -> std::result::Result<(), String> {
+        self.bytes += bytes as u64;
+        if Instant::now() < self.look_at() { Ok(()) } else { self.look() }
+    }
+
+    fn look(&mut self) -> std::result::Result<(), String> {
+        let seconds = self.since.elapsed().as_secs_f64().max(0.001);
+        let speed = (self.bytes as f64 / seconds) as u64;
+        if speed < self.bytes_per_second_min {
+            return Err(format!("{speed} bytes a second, {} are the least", self.bytes_per_second_min));
+        }
+        self.begin_again();
+        Ok(())
+    }
 }
 
 /// Bodies of refusals are short.
@@ -430,5 +553,42 @@ mod tests {
     async fn a_name_that_points_inside_is_refused_after_resolution() {
         let refused = PublicOnly.resolve("localhost".parse().unwrap()).await;
         assert!(refused.is_err());
+    }
+
+    #[test]
+    fn a_host_says_when_to_come_again_in_two_ways() {
+        let says = |pairs: &[(&'static str, String)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| (reqwest::header::HeaderName::from_static(name), value.parse().unwrap()));
+            retry_after(&HeaderMap::from_iter(pairs))
+        };
+        assert_eq!(says(&[("retry-after", "7".into())]), Some(Duration::from_secs(7)));
+        assert_eq!(says(&[("retry-after", "some day".into())]), None);
+        let later = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 90;
+        let reset = ("ratelimit-reset", later.to_string());
+        assert_eq!(says(&[reset.clone(), ("ratelimit-remaining", "5".into())]), None);
+        let found = says(&[reset, ("ratelimit-remaining", "0".into())]).unwrap();
+        assert!((80..=90).contains(&found.as_secs()), "{found:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_given_up_and_a_stream_is_not() {
+        let mut speed = LowestSpeed::new(1000);
+        for _ in 0..30 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            speed.count(1500).unwrap();
+        }
+        let mut trickle = LowestSpeed::new(1000);
+        let lasted = async {
+            for second in 1.. {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                if trickle.count(1).is_err() {
+                    return second;
+                }
+            }
+            0
+        };
+        assert_eq!(lasted.await, SPEED_LOOK_EVERY.as_secs());
     }
 }

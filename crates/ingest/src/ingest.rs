@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Config, Error, Identity, Result, accounts,
+    backfill::{Backfill, BackfillFigures, Failure, FailuresFrom},
     bsync::Bsync,
     config::relay_base,
     drop::Drops,
@@ -18,6 +19,7 @@ use crate::{
     jobs::{Ask, Queue},
     labels::Labeler,
     order::Lanes,
+    reading::Readings,
     refresh::{self, CHECKS_PER_SECOND_MAX, Pace},
     resync::Resyncs,
     shared::{Mode, Shared},
@@ -45,6 +47,7 @@ struct Inner {
     labelers: Vec<Arc<Labeler>>,
     bsync: Option<Arc<Bsync>>,
     resyncs: Arc<Resyncs>,
+    backfill: Option<Arc<Backfill>>,
     /// Attempts at jobs.
     attempts: TaskTracker,
     readers: Mutex<Vec<JoinHandle<()>>>,
@@ -90,6 +93,7 @@ impl Ingest {
         config.relay_urls = urls;
         let (bsync_config, labeler_urls, relay_urls) =
             (config.bsync.clone(), config.labeler_urls.clone(), config.relay_urls.clone());
+        let backfill_config = config.backfill.clone().filter(|backfill| !backfill.urls.is_empty());
         let shared = Shared::new(cx, identity, config);
         let mut relays = Vec::new();
         for url in relay_urls {
@@ -107,9 +111,15 @@ impl Ingest {
             Some(config) => Some(Bsync::new(&shared, config).await?),
             None => None,
         };
+        let readings = Readings::new();
+        let backfill = match backfill_config {
+            Some(config) => Some(Backfill::new(&shared, Arc::clone(&readings), config).await?),
+            None => None,
+        };
         let inner = Arc::new(Inner {
             lanes: Arc::new(Lanes::start(&shared)?),
-            resyncs: Resyncs::new(&shared),
+            resyncs: Resyncs::new(&shared, readings),
+            backfill,
             relays,
             labelers,
             bsync,
@@ -170,6 +180,31 @@ impl Ingest {
     /// does.
     pub async fn delete(&self, did: &str) -> Result<()> {
         self.ask(&self.inner.shared.deletions, did).await
+    }
+
+    fn backfill(&self) -> Result<&Arc<Backfill>> {
+        let none = || Error::Invalid("no backfill is configured: start the process with --backfill".into());
+        self.inner.backfill.as_ref().ok_or_else(none)
+    }
+
+    /// Tries again, now, the repos of the backfill that failed, those that were given up included. Returns how many.
+    pub async fn backfill_retry(&self) -> Result<u64> {
+        self.backfill()?.retry(&self.inner.shared).await
+    }
+
+    /// Reads the lists of the backfill from their beginning again: what is not here, or not as new, is read.
+    pub async fn backfill_again(&self) -> Result<()> {
+        self.backfill()?.again(&self.inner.shared).await
+    }
+
+    /// A page of the repos that the backfill could not read, and where the next page begins.
+    pub async fn backfill_failures(&self, from: FailuresFrom) -> Result<(Vec<Failure>, Option<FailuresFrom>)> {
+        self.backfill()?.failures(&self.inner.shared, from).await
+    }
+
+    /// How far the backfill is, if there is one.
+    pub fn backfill_figures(&self) -> Option<BackfillFigures> {
+        self.inner.backfill.as_ref().map(|backfill| backfill.figures())
     }
 
     async fn ask(&self, queue: &Arc<Queue>, did: &str) -> Result<()> {
@@ -268,6 +303,7 @@ impl Ingest {
             "resync": inner.resyncs.status(shared),
             "refresh": shared.refreshes.status(),
             "delete": shared.deletions.status(),
+            "backfill": inner.backfill.as_ref().map(|backfill| backfill.status()),
             "identity": {
                 "hits": identity.hits,
                 "stale_hits": identity.stale_hits,
@@ -329,6 +365,9 @@ impl Inner {
             for log in Bsync::logs() {
                 readers.push(tokio::spawn(Arc::clone(bsync).run(Arc::clone(shared), log)));
             }
+        }
+        if let Some(backfill) = &self.backfill {
+            readers.push(tokio::spawn(Arc::clone(backfill).run(Arc::clone(shared), shared.pending.begin())));
         }
         let pace = Arc::new(Pace::new(CHECKS_PER_SECOND_MAX));
         let job = Arc::clone(shared);

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! relay -> firehose -> decode -> order (lanes: hashes, proofs, signatures) -> apply (writer) -> progress
-//!                                  |                                            |
-//!                               identity  <----  refresh, resync, accounts  <- jobs
+//!                                  |                                            |    ^
+//!                               identity  <----  refresh, resync, accounts  <- jobs  |
+//!                                                        \\-> reading (whole repos) --+
+//! lists of repos -> backfill ----------------------------/
 //! ```
 //!
 //! Beside the firehose there are private state (`bsync`) and labels (`labels`). All of them store their position with
@@ -15,6 +17,7 @@
 
 mod accounts;
 mod apply;
+mod backfill;
 mod bsync;
 mod config;
 mod decode;
@@ -32,16 +35,20 @@ mod labels;
 mod order;
 mod pending;
 mod progress;
+mod reading;
 mod refresh;
 mod resync;
 mod shared;
 mod socket;
+mod spool;
 
-pub use config::{BsyncConfig, Config, IdentityConfig, RETRY_DELAYS, RelayStart, relay_base};
+pub use backfill::{BackfillFigures, Failure, FailuresFrom};
+pub use config::{BackfillConfig, BsyncConfig, Config, IdentityConfig, RETRY_DELAYS, RelayStart, relay_base};
 pub use drop::{DropReason, Drops, SkipReason};
 pub use error::{Error, Result};
 pub use identity::{Document, Identity, IdentityFigures, Want};
 pub use ingest::{Figures, Ingest};
+pub use reading::FailReason;
 
 /// Tables of the ingest side, to be opened together with those of the index.
-pub static TABLES: &[&gp_store::Table] = &[&jobs::JOB, &bsync::DEAD_LETTER];
+pub static TABLES: &[&gp_store::Table] = &[&jobs::JOB, &bsync::DEAD_LETTER, &backfill::BACKFILL];

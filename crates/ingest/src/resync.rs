@@ -1,60 +1,31 @@
-//! Reads repos whole: from the account's host, verified completely, applied as the difference to what is kept.
+//! Repos of which something is missing: who is read when. How a repo is read stands in `reading`.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
-use gp_atproto::{Cid, crypto::VerifyingKey, repo::Repo};
-use gp_index::{
-    apply::{Action, Applied, Op},
-    collections,
-    repos::{self, RepoStatus},
-};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     Error,
-    apply::Begun,
-    decode,
-    facts::SyncFacts,
-    http::{LargeBody, Trust},
-    identity::{Want, escape},
-    jobs::{Ask, Outcome, Queue, Taken},
+    identity::Want,
+    jobs::{self, JobKind, Outcome, Queue, Taken},
+    reading::{Asked, By, Readings},
     shared::Shared,
 };
-
-/// Records compared or applied in one job, so that the writer has time for others in between.
-const RECORDS_PER_JOB: usize = 200;
-
-/// Bodies below this size need no permit for large ones.
-const SMALL_BODY_BYTES: usize = 32 << 20;
-
-/// Large bodies at the same time.
-const LARGE_BODIES_MAX: usize = 1;
 
 /// A document this new is asked for again only if the repo does not verify with it.
 const DOCUMENT_NEW_FOR: Duration = Duration::from_secs(60);
 
-const CAR_ACCEPT: &str = "application/vnd.ipld.car";
-
-/// Reads repos whole, a few at a time, fewer from the same host.
+/// Reads repos whole of which something is missing, a few at a time, fewer from the same host.
 pub(crate) struct Resyncs {
     hosts: Arc<Hosts>,
     running: Semaphore,
-    large: Semaphore,
-    done_total: AtomicU64,
-    records_total: AtomicU64,
-    applied_total: AtomicU64,
-    deleted_total: AtomicU64,
-    bytes_total: AtomicU64,
+    readings: Arc<Readings>,
 }
 
 /// Who reads from which host, and who waits.
@@ -113,24 +84,8 @@ impl Drop for HostPermit {
     }
 }
 
-/// A repo that was read and verified.
-struct Snapshot {
-    facts: SyncFacts,
-    /// In the order in which they are applied.
-    records: Vec<Record>,
-    /// Where in `records` a record is.
-    by_path: HashMap<String, usize>,
-}
-
-struct Record {
-    collection: Box<str>,
-    rkey: Box<str>,
-    cid: Cid,
-    block: Bytes,
-}
-
 impl Resyncs {
-    pub(crate) fn new(shared: &Shared) -> Arc<Self> {
+    pub(crate) fn new(shared: &Shared, readings: Arc<Readings>) -> Arc<Self> {
         let hosts = Hosts {
             per_host_max: shared.config.resyncs_per_host_max.max(1),
             queue: Arc::clone(&shared.resyncs),
@@ -139,12 +94,7 @@ impl Resyncs {
         Arc::new(Self {
             hosts: Arc::new(hosts),
             running: Semaphore::new(shared.config.resyncs_running_max.max(1)),
-            large: Semaphore::new(LARGE_BODIES_MAX),
-            done_total: AtomicU64::new(0),
-            records_total: AtomicU64::new(0),
-            applied_total: AtomicU64::new(0),
-            deleted_total: AtomicU64::new(0),
-            bytes_total: AtomicU64::new(0),
+            readings,
         })
     }
 
@@ -154,254 +104,58 @@ impl Resyncs {
         // Key or host may be what changed, so they are asked for again. If they cannot be had, what we know will show.
         let now = Instant::now();
         let since = if taken.attempt == 0 { now.checked_sub(DOCUMENT_NEW_FOR).unwrap_or(now) } else { now };
-        let (key, pds) = match shared.identity.document_or_stale(did, Want::Since(since)).await {
-            Ok(document) => match (&document.key, &document.pds) {
-                (Some(key), Some(pds)) => (key.clone(), pds.clone()),
-                _ => {
-                    return self
-                        .failed(
-                            &shared,
-                            &taken,
-                            None,
-                            Error::Refused(format!("the document of {did} names no key or no host")),
-                        )
-                        .await;
-                }
-            },
-            Err(error) => return self.failed(&shared, &taken, None, error).await,
+        let document = match shared.identity.document_or_stale(did, Want::Since(since)).await {
+            Ok(document) => document,
+            Err(error) => return self.not_begun(&shared, &taken, error).await,
+        };
+        let Some(pds) = document.pds.clone().filter(|_| document.key.is_some()) else {
+            let why = format!("the document of {did} names no key or no host");
+            return self.not_begun(&shared, &taken, Error::Refused(why)).await;
         };
         // One turn is given back at the end of this function, whichever way it is left.
         let Some(_host) = self.hosts.enter(&pds, did) else { return Outcome::Waits };
         let Ok(_turn) = self.running.acquire().await else { return Outcome::Retry(Error::Stopped) };
-        let (begin, now_us) = (Arc::clone(did), (shared.cx.now_us)());
-        let begun = {
-            let job = Arc::clone(&shared);
-            shared.run(move |view| job.applier.begin_resync(view, &begin, now_us)).await
-        };
-        let begun = match begun {
-            Ok(begun) => begun,
-            Err(error) => return Outcome::Retry(error),
-        };
-        if begun.new {
-            shared.refreshes.ask(did, Ask { stored: true, ..Ask::default() });
-        }
-        let snapshot = match self.read(&shared, did, &pds, key, &begun).await {
-            Ok(snapshot) => Arc::new(snapshot),
-            Err(error) => return self.failed(&shared, &taken, Some(begun), error).await,
-        };
-        // From here on what is kept is neither as before nor as it should be; only a whole reading helps.
-        let begun = Begun { before: RepoStatus::Desynced, ..begun };
-        match self.apply(&shared, did, snapshot, begun.clone()).await {
-            Ok(true) => {
-                self.done_total.fetch_add(1, Relaxed);
-                Outcome::Done
-            }
-            Ok(false) => Outcome::Retry(Error::Failed("the repo moved on while it was read".into())),
-            Err(error) => self.failed(&shared, &taken, Some(begun), error).await,
+        // The backfill may be reading it.
+        let Some(claim) = self.readings.claim(&shared, did) else { return Outcome::Waits };
+        let asked = Asked { document, by: By::Resync { last: taken.last } };
+        match self.readings.read(&shared, &claim, &asked).await {
+            Ok(read) if read.complete => Outcome::Done,
+            Ok(_) => Outcome::Retry(Error::Failed("the repo moved on while it was read".into())),
+            Err(trouble) if taken.last || trouble.is_final() => Outcome::GiveUp(trouble.error),
+            Err(trouble) => Outcome::Retry(trouble.error),
         }
     }
 
-    /// Leaves the repo as it was, or waiting for the next attempt.
-    async fn failed(&self, shared: &Arc<Shared>, taken: &Taken, begun: Option<Begun>, error: Error) -> Outcome {
+    /// Nothing was changed yet. If it is given up, its row goes.
+    async fn not_begun(&self, shared: &Shared, taken: &Taken, error: Error) -> Outcome {
         let give_up = taken.last || matches!(error, Error::Absent(_) | Error::Refused(_) | Error::Invalid(_));
-        let (did, job) = (Arc::clone(&taken.did), Arc::clone(shared));
-        let left = shared
-            .run(move |view| match &begun {
-                Some(begun) => job.applier.abandon_resync(view, &did, begun, give_up),
-                None if give_up => {
-                    let row = crate::jobs::row(view, crate::jobs::JobKind::Resync, &did)?;
-                    crate::jobs::remove(view, crate::jobs::JobKind::Resync, &did, row.as_ref()).map(drop)
-                }
-                None => Ok(()),
-            })
-            .await;
-        match left {
-            Ok(()) if give_up => Outcome::GiveUp(error),
-            Ok(()) => Outcome::Retry(error),
+        if !give_up {
+            return Outcome::Retry(error);
+        }
+        let did = Arc::clone(&taken.did);
+        let left = shared.run(move |view| {
+            let row = jobs::row(view, JobKind::Resync, &did)?;
+            jobs::remove(view, JobKind::Resync, &did, row.as_ref()).map(drop)
+        });
+        match left.await {
+            Ok(()) => Outcome::GiveUp(error),
             Err(error) => Outcome::Retry(error),
         }
-    }
-
-    /// Reads and verifies a repo, from its host or else from a relay.
-    async fn read(
-        &self,
-        shared: &Arc<Shared>,
-        did: &Arc<str>,
-        pds: &str,
-        key: VerifyingKey,
-        begun: &Begun,
-    ) -> Result<Snapshot, Error> {
-        let body = match self.fetch(shared, Trust::Network, pds, did).await {
-            Ok(body) => body,
-            // What a host refuses to give is not to be had elsewhere.
-            Err(error) if !matches!(error, Error::Failed(_)) => return Err(error),
-            Err(error) => {
-                let mut fetched = Err(error);
-                for relay in &shared.config.relay_urls {
-                    // `ws` becomes `http`, `wss` becomes `https`.
-                    let base = relay.replacen("ws", "http", 1);
-                    if let Ok(body) = self.fetch(shared, Trust::Operator, &base, did).await {
-                        fetched = Ok(body);
-                        break;
-                    }
-                }
-                fetched?
-            }
-        };
-        self.bytes_total.fetch_add(body.len() as u64, Relaxed);
-        let (did, now_us) = (Arc::clone(did), (shared.cx.now_us)());
-        let snapshot = tokio::task::spawn_blocking(move || snapshot(&body, &did, &key, now_us))
-            .await
-            .map_err(|e| Error::Failed(format!("the verification stopped: {e}")))??;
-        let (read, wanted) = (&*snapshot.facts.rev, begun.row.min_rev.as_str().max(begun.rev.as_str()));
-        if read < wanted {
-            return Err(Error::Failed(format!("the host still gives revision {read}, {wanted} is known to exist")));
-        }
-        Ok(snapshot)
-    }
-
-    async fn fetch(&self, shared: &Shared, trust: Trust, base: &str, did: &str) -> Result<Bytes, Error> {
-        let url = format!("{base}/xrpc/com.atproto.sync.getRepo?did={}", escape(did));
-        let bounds = LargeBody {
-            time_max: shared.config.repo_read_max,
-            bytes_max: shared.config.repo_bytes_max,
-            small_bytes: SMALL_BODY_BYTES,
-        };
-        let answer = shared.identity.http().get_large(trust, &url, CAR_ACCEPT, &self.large, bounds).await?;
-        if answer.ok() {
-            return Ok(answer.body);
-        }
-        match answer.error_name().as_deref() {
-            Some("RepoNotFound") => Err(Error::Absent(format!("{base} has no repo of {did}"))),
-            Some(word @ ("RepoTakendown" | "RepoSuspended" | "RepoDeactivated")) => {
-                Err(Error::Refused(format!("{base} keeps the repo of {did} back: {word}")))
-            }
-            other => Err(Error::Failed(format!("{base} answered {} {}", answer.status, other.unwrap_or_default()))),
-        }
-    }
-
-    /// Applies a snapshot as the difference to what is kept: first what is gone, then what is new or changed. Returns
-    /// whether the repo is complete.
-    async fn apply(
-        &self,
-        shared: &Arc<Shared>,
-        did: &Arc<str>,
-        snapshot: Arc<Snapshot>,
-        begun: Begun,
-    ) -> Result<bool, Error> {
-        let time_us = (shared.cx.now_us)();
-        let mut same = vec![false; snapshot.records.len()];
-        let mut after: Option<(String, String)> = None;
-        loop {
-            let (job, did, read, from) = (Arc::clone(shared), Arc::clone(did), Arc::clone(&snapshot), after.take());
-            let (page_same, deleted, last) = shared
-                .run(move |view| {
-                    let page = repos::records(view, &did, from.as_ref(), RECORDS_PER_JOB)?;
-                    let (mut same, mut applied) = (Vec::new(), Applied::default());
-                    for (collection, rkey, cid) in &page {
-                        match read.by_path.get(&path(collection, rkey)) {
-                            Some(at) if read.records[*at].cid == *cid => same.push(*at),
-                            Some(_) => {}
-                            None => {
-                                let op = Op { action: Action::Delete, collection, rkey, cid: None, record: None };
-                                job.applier.op(view, &did, &read.facts.rev, &op, time_us, &mut applied)?;
-                            }
-                        }
-                    }
-                    job.applier.count(&applied);
-                    let more = page.len() == RECORDS_PER_JOB;
-                    let last =
-                        page.into_iter().next_back().filter(|_| more).map(|(collection, rkey, _)| (collection, rkey));
-                    Ok((same, applied.deleted, last))
-                })
-                .await?;
-            for at in page_same {
-                same[at] = true;
-            }
-            self.deleted_total.fetch_add(u64::from(deleted), Relaxed);
-            match last {
-                Some(last) => after = Some(last),
-                None => break,
-            }
-        }
-        let changed: Vec<usize> = (0..snapshot.records.len()).filter(|at| !same[*at]).collect();
-        self.records_total.fetch_add(snapshot.records.len() as u64, Relaxed);
-        for chunk in changed.chunks(RECORDS_PER_JOB) {
-            let applied = chunk.len() as u64;
-            let (job, did, read, chunk) = (Arc::clone(shared), Arc::clone(did), Arc::clone(&snapshot), chunk.to_vec());
-            shared
-                .run(move |view| {
-                    let mut applied = Applied::default();
-                    for record in chunk.iter().map(|at| &read.records[*at]) {
-                        let op = Op {
-                            action: Action::Create,
-                            collection: &record.collection,
-                            rkey: &record.rkey,
-                            cid: Some(record.cid),
-                            record: Some(&record.block),
-                        };
-                        job.applier.op(view, &did, &read.facts.rev, &op, time_us, &mut applied)?;
-                    }
-                    job.applier.count(&applied);
-                    Ok(())
-                })
-                .await?;
-            self.applied_total.fetch_add(applied, Relaxed);
-        }
-        let (job, did) = (Arc::clone(shared), Arc::clone(did));
-        shared.run(move |view| job.applier.end_resync(view, &did, &snapshot.facts, &begun)).await
     }
 
     pub(crate) fn status(&self, shared: &Shared) -> Value {
         let (held_repos, held_bytes) = shared.applier.held.figures();
         let mut status = shared.resyncs.status();
         if let Value::Object(status) = &mut status {
-            status.insert("repos_read".into(), self.done_total.load(Relaxed).into());
-            status.insert("records_read".into(), self.records_total.load(Relaxed).into());
-            status.insert("records_applied".into(), self.applied_total.load(Relaxed).into());
-            status.insert("records_deleted".into(), self.deleted_total.load(Relaxed).into());
-            status.insert("bytes_read".into(), self.bytes_total.load(Relaxed).into());
+            let read = self.readings.figures();
+            status.insert("repos_read".into(), read.repos.into());
+            status.insert("records_read".into(), read.records.into());
+            status.insert("records_applied".into(), read.applied.into());
+            status.insert("records_deleted".into(), read.deleted.into());
+            status.insert("bytes_read".into(), read.bytes.into());
             status.insert("held".into(), json!({"repos": held_repos, "bytes": held_bytes}));
         }
         status
-    }
-}
-
-fn path(collection: &str, rkey: &str) -> String {
-    format!("{collection}/{rkey}")
-}
-
-/// Verifies a repo and keeps what is indexed of it. Costs about a microsecond a record.
-fn snapshot(body: &Bytes, did: &str, key: &VerifyingKey, now_us: i64) -> Result<Snapshot, Error> {
-    let repo = Repo::verify(body, did, key, now_us.unsigned_abs())
-        .map_err(|e| Error::Failed(format!("the repo that was read does not verify: {e}")))?;
-    let facts = decode::sync_facts(&repo.state());
-    let mut records: Vec<Record> = repo
-        .records()
-        .filter(|record| collections::of(record.collection).is_some())
-        .map(|record| Record {
-            collection: record.collection.into(),
-            rkey: record.rkey.into(),
-            cid: record.cid,
-            block: body.slice_ref(record.record),
-        })
-        .collect();
-    // The tree gives them by collection and key, so records of one collection stay in the order of their keys.
-    records.sort_by_key(|record| turn(&record.collection));
-    let by_path = records.iter().enumerate().map(|(at, record)| (path(&record.collection, &record.rkey), at)).collect();
-    Ok(Snapshot { facts, records, by_path })
-}
-
-/// When the records of a collection are applied: what others refer to comes first, so that gates stand before their
-/// posts, lists before their items, and self-threads grow from the root (ingest 5.4).
-fn turn(collection: &str) -> u8 {
-    match collection {
-        "app.bsky.actor.profile" => 0,
-        "app.bsky.graph.list" | "app.bsky.feed.generator" | "app.bsky.labeler.service" => 1,
-        "app.bsky.graph.follow" | "app.bsky.graph.listitem" => 2,
-        "app.bsky.feed.threadgate" | "app.bsky.feed.postgate" => 3,
-        "app.bsky.feed.post" => 4,
-        _ => 5,
     }
 }
 
@@ -409,7 +163,7 @@ fn turn(collection: &str) -> u8 {
 mod tests {
     use super::*;
     use crate::{
-        jobs::{Bounds, JobKind},
+        jobs::{Ask, Bounds},
         pending::Pending,
     };
 
@@ -428,27 +182,5 @@ mod tests {
         queue.ask(&did(4), Ask::default());
         drop(first);
         assert!(hosts.hosts.lock().is_empty());
-    }
-
-    #[test]
-    fn gates_come_before_posts_and_profiles_before_all() {
-        let mut order = [
-            "app.bsky.feed.like",
-            "app.bsky.feed.post",
-            "app.bsky.feed.threadgate",
-            "app.bsky.graph.list",
-            "app.bsky.actor.profile",
-        ];
-        order.sort_by_key(|c| turn(c));
-        assert_eq!(
-            order,
-            [
-                "app.bsky.actor.profile",
-                "app.bsky.graph.list",
-                "app.bsky.feed.threadgate",
-                "app.bsky.feed.post",
-                "app.bsky.feed.like"
-            ]
-        );
     }
 }

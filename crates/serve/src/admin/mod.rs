@@ -117,6 +117,9 @@ pub(crate) fn service(admin: Admin) -> TowerToHyperService<Router> {
         .route("/admin/ingest/pause", post(async |State(it): App| operate(it.operator.ingest_pause()).await))
         .route("/admin/ingest/resume", post(async |State(it): App| operate(it.operator.ingest_resume()).await))
         .route("/admin/ingest/replay", post(async |State(it): App| operate(it.operator.ingest_replay()).await))
+        .route("/admin/backfill/retry", post(async |State(it): App| operate(it.operator.backfill_retry()).await))
+        .route("/admin/backfill/again", post(async |State(it): App| operate(it.operator.backfill_again()).await))
+        .route("/admin/backfill/failures", get(backfill_failures))
         .route("/admin/repos/{did}/resync", post(repo_resync))
         .route("/admin/actors/{did}/refresh", post(actor_refresh))
         .route("/admin/actors/{did}/delete", post(actor_delete))
@@ -337,8 +340,15 @@ async fn record_tags(State(admin): App, body: Sent) -> Answer {
 }
 
 async fn export(State(admin): App, did: Did) -> Result<Response, Refusal> {
-    let lines = operate_for(admin.operator.export(&check::did_in_path(did)?)).await?;
-    Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(lines)).into_response())
+    Ok(json_lines(operate_for(admin.operator.export(&check::did_in_path(did)?)).await?))
+}
+
+async fn backfill_failures(State(admin): App) -> Result<Response, Refusal> {
+    Ok(json_lines(operate_for(admin.operator.backfill_failures()).await?))
+}
+
+fn json_lines(lines: Lines) -> Response {
+    ([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(lines)).into_response()
 }
 
 impl From<BytesRejection> for Refusal {

@@ -101,6 +101,18 @@ pub trait Operator: Send + Sync + 'static {
     fn ingest_resume(&self) -> Operation<'_>;
     /// Begins again at the oldest event that the upstream retains.
     fn ingest_replay(&self) -> Operation<'_>;
+    /// Tries again, now, what the backfill could not read.
+    fn backfill_retry(&self) -> Operation<'_> {
+        not_offered()
+    }
+    /// Begins the backfill again: what is not here, or not as new as its list says, is read.
+    fn backfill_again(&self) -> Operation<'_> {
+        not_offered()
+    }
+    /// What the backfill could not read and why, as lines of JSON.
+    fn backfill_failures(&self) -> Operation<'_, Lines> {
+        not_offered()
+    }
     /// Fetches a repo and applies the difference.
     fn repo_resync<'a>(&'a self, did: &'a str) -> Operation<'a>;
     /// Resolves an identity again.

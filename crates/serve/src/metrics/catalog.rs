@@ -283,6 +283,19 @@ metrics! {
     /// What came in and needed nothing to be done
     INGEST_SKIPS: Counter "groundplane_ingest_skips" [reason] Ingest;
 
+    /// Repos of the backfill, by what became of them; goes on over restarts
+    BACKFILL_REPOS: Gauge "groundplane_backfill_repos" [state] Ingest;
+    /// Attempts of the backfill that failed
+    BACKFILL_FAILED_ATTEMPTS: Counter "groundplane_backfill_failed_attempts" [reason] Ingest;
+    /// Hosts that the backfill leaves alone for a while
+    BACKFILL_HOSTS_RESTING: Gauge "groundplane_backfill_hosts_resting" [] Ingest;
+    /// Records of the repos that the backfill has read; goes on over restarts
+    BACKFILL_RECORDS: Gauge "groundplane_backfill_records" [] Ingest;
+    /// Bytes of those repos
+    BACKFILL_BYTES: Gauge "groundplane_backfill_bytes" [] Ingest;
+    /// 1 once nothing is left to be read
+    BACKFILL_DONE: Gauge "groundplane_backfill_done" [] Ingest;
+
     // The process and its host.
 
     /// TCP sockets of this host or network namespace, by whom they lead to
@@ -352,14 +365,17 @@ pub fn values_of(label: &str) -> Option<String> {
         "stage" => listed(&Stage::NAMES),
         "class" => listed(&Class::ALL.map(Class::name)),
         "reason" => format!(
-            "why: of what was shed {}; of log lines {}; of events the closed lists of /status",
+            "why: of what was shed {}; of log lines {}; of events and repos the closed lists of /status",
             listed(&Shed::ALL.map(Shed::name)),
             listed(&SUPPRESSED)
         ),
         "level" => listed(&LEVELS),
         "site" => listed(&SITES),
         "peer" => listed(&sockets::PEERS),
-        "state" => format!("of sockets {}; of connections up, down", listed(&sockets::STATES)),
+        "state" => format!(
+            "of sockets {}; of connections up, down; of repos listed, present, inactive, left, reading, read, overtaken, refused, given_up",
+            listed(&sockets::STATES)
+        ),
         "resource" => "units".into(),
         "entity" => "near (this process), far (memcached); of values that could not be decoded the table (record, actor, label, other)".into(),
         "result" => {
