@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: our figures beside the reference's, on the same data in the same run.
 
 mod cache;
+mod catch_up;
 mod filled;
+mod footprint;
+pub(crate) mod instructions;
 mod load;
 mod overhead;
 pub(crate) mod pages;
@@ -40,6 +43,12 @@ pub(crate) enum Bench {
     Ingest(Args),
     /// Calls a second and latency of GetPostRecords with 1, 50 and 20,000 keys, ours and the reference's.
     GetPostRecords(Args),
+    /// Events a second while a gap is made good, and what readers feel meanwhile.
+    CatchUp(catch_up::Args),
+    /// Bytes on disk by kind of record, and the reference's for the same records.
+    Footprint(footprint::Args),
+    /// Instructions of the hot functions, counted by valgrind, beside those that are kept in this repository.
+    Instructions(instructions::Args),
     /// What admission, metrics, deadlines and traces cost together, beside a server without any of them.
     Overhead(overhead::Args),
     /// Batches of 20,000 keys from memcached, beside what one connection carries.
@@ -72,11 +81,18 @@ pub(crate) struct Args {
 
 /// Runs a bench and prints its table.
 pub(crate) fn run(bench: Bench) -> Result<()> {
+    // It has a runtime of its own: what is counted must not hang on other threads.
+    if let Bench::Instructions(args) = &bench {
+        return instructions::run(args);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match bench {
             Bench::Ingest(args) => ingest(&args).await.map(drop),
             Bench::GetPostRecords(args) => get_post_records(&args).await,
+            Bench::CatchUp(args) => catch_up::run(&args).await,
+            Bench::Footprint(args) => footprint::run(&args).await,
+            Bench::Instructions(args) => instructions::run(&args),
             Bench::Overhead(args) => overhead::run(&args).await,
             Bench::Cache(args) => cache::run(&args).await,
             Bench::Search(args) => search::run(&args).await.map(drop),

@@ -47,6 +47,7 @@ const PARTS: &[Part] = &[
     ("validation", verdicts),
     ("contract", contract),
     ("transport", transport::run),
+    ("instructions", bench::instructions::short),
     ("search", bench::search::short),
     ("pages", bench::pages::short),
     ("faults", faults::short),

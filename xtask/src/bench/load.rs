@@ -173,6 +173,18 @@ impl Caller {
     }
 }
 
+/// One POST without a body over HTTP/1.1, which must succeed.
+pub(crate) async fn post(host: &str, path: &str) -> Result<()> {
+    let client =
+        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let request = hyper::Request::post(format!("http://{host}{path}")).body(Full::new(Bytes::new()))?;
+    let response = client.request(request).await.context("no answer")?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    anyhow::ensure!(status.is_success(), "{path} answered {status}: {}", String::from_utf8_lossy(&body));
+    Ok(())
+}
+
 /// One GET over HTTP/1.1.
 pub(crate) async fn get(host: &str, path: &str) -> Result<Bytes> {
     let client =

@@ -165,6 +165,15 @@ impl Lsm {
         self.rows.rotate_memtable_and_wait().map_err(engine)
     }
 
+    /// Merges all there is into table files without anything dead in them, and returns their bytes. For measuring what
+    /// rows take: it reads and writes everything.
+    pub fn merge(&self) -> Result<u64> {
+        self.flush()?;
+        self.let_go();
+        self.rows.major_compact().map_err(engine)?;
+        Ok(self.rows.disk_space())
+    }
+
     /// Applies a batch and shows it to the readers.
     fn commit(&self, mark: &mut u64, batch: &Batch) -> Result<()> {
         let next = *mark + 1;
