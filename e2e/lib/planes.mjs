@@ -110,9 +110,10 @@ export async function startReference({ port, postgresUrl, plcUrl, pds, bsyncUrl 
 /**
  * Groundplane as a child process, ready to answer. Started anew over the same folder it goes on where it was.
  *
- * Without `pds` it follows no repos, without `bsyncUrl` no private state.
+ * Without `pds` it follows no repos, without `bsyncUrl` no private state. With `backfill`, a PDS, it reads whole what that
+ * one lists.
  */
-export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, bsyncUrl, labelerUrls = [] }) {
+export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, backfill, bsyncUrl, labelerUrls = [] }) {
   const url = `http://127.0.0.1:${port}`
   const admin = `http://127.0.0.1:${adminPort}`
   const dataDir = path.join(dir, 'groundplane')
@@ -126,6 +127,7 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
     '--data-dir', dataDir,
     '--plc-url', plcUrl,
     ...(pds ? ['--relay-url', pds.relayUrl, '--relay-start', 'oldest', '--handle-resolver-url', pds.url] : []),
+    ...(backfill ? ['--backfill', backfill.url, ...(pds ? [] : ['--handle-resolver-url', backfill.url])] : []),
     ...(bsyncUrl ? ['--bsync-url', bsyncUrl, '--bsync-api-key', BSYNC_API_KEY] : []),
     ...labelerUrls.flatMap((labeler) => ['--labeler-url', labeler]),
     '--auth-token', DATAPLANE_TOKEN,
@@ -186,6 +188,7 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
   const status = async () => (last = JSON.parse(await ask('GET', '/status')))
   return {
     name: 'groundplane',
+    bin,
     url,
     admin,
     token: DATAPLANE_TOKEN,
@@ -207,6 +210,15 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
         return reached(now.labelers[0].seq, head) && now.pending === 0
       }, () => `status is ${JSON.stringify(last.labelers)}`)
     },
+    /** Waits until everything that is listed was read, and what follows from it is done. */
+    async backfilled() {
+      await until('the end of the backfill', SETTLE_LIMIT_MS, async () => {
+        const now = await status()
+        return now.backfill.done && now.pending === 0
+      }, () => `status is ${JSON.stringify(last.backfill)}`)
+    },
+    /** What is kept on an account, a value each. */
+    exportOf: async (did) => (await ask('GET', `/admin/export/${did}`)).split('\n').filter(Boolean).map((line) => JSON.parse(line)),
     addLabels: (labels) => ask('POST', '/admin/labels', labels),
     trustVerifier: (did, trusted) => ask('PUT', `/admin/actors/${did}/trusted-verifier`, { trusted }),
     async suggest({ feeds, follows, entities }) {

@@ -16,10 +16,7 @@ use reqwest::{
     header::HeaderMap,
     redirect::Policy,
 };
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use url::{Host, Url};
 
 use crate::{
@@ -180,14 +177,15 @@ impl Http {
         within(time_max, &url, async { read(request.send().await, body_bytes_max).await }).await
     }
 
-    /// Fetches a body of any size: a small one into memory, a large one into a file that has no name and goes with the
-    /// last who holds it. A large one waits for one of `large`'s permits, so that only few at a time take room.
+    /// Fetches a body of any size: a small one into memory, another into a file that has no name and goes with the last
+    /// who holds it. A large one waits for one of `large`'s permits and keeps it as long as it is there, so that only few
+    /// at a time take room.
     pub(crate) async fn download(
         &self,
         trust: Trust,
         url: &str,
         accept: &str,
-        large: &Semaphore,
+        large: &Arc<Semaphore>,
         bounds: &Download,
     ) -> std::result::Result<Downloaded, Lost> {
         let (client, url) = self.client(trust, url, true).map_err(Lost::Refused)?;
@@ -204,9 +202,8 @@ impl Http {
                 return Err(Lost::TooLarge(bounds.bytes_max));
             }
             let mut spool = Spool::new(&bounds.folder, bounds.memory_bytes_max);
-            let mut permit: Option<SemaphorePermit<'_>> = None;
             let mut chunks = response.bytes_stream();
-            let mut pace = LowestSpeed::new(bounds.bytes_per_second_min);
+            let mut pace = LowestSpeed::new(bounds.bytes_per_second_min, bounds.time_max);
             loop {
                 let chunk = tokio::time::timeout_at(pace.look_at(), chunks.next()).await;
                 let Ok(chunk) = chunk else {
@@ -216,21 +213,21 @@ impl Http {
                 let Some(chunk) = chunk else { break };
                 let chunk = chunk.map_err(lost)?;
                 pace.count(chunk.len()).map_err(Lost::Slow)?;
-                if spool.len() + chunk.len() as u64 > bounds.bytes_max {
+                let len = spool.len() + chunk.len() as u64;
+                if len > bounds.bytes_max {
                     return Err(Lost::TooLarge(bounds.bytes_max));
                 }
-                if permit.is_none() && spool.len() + chunk.len() as u64 > bounds.memory_bytes_max as u64 {
-                    permit = Some(large.acquire().await.map_err(|_| Lost::Stopped)?);
-                    pace.begin_again();
+                if len > bounds.small_bytes && !spool.has_permit() {
+                    let waits = Instant::now();
+                    spool.keep(Arc::clone(large).acquire_owned().await.map_err(|_| Lost::Stopped)?);
+                    // That others were there before is not the host's doing.
+                    pace.go_on_after(waits.elapsed());
                 }
                 spool.push(&chunk).await.map_err(Lost::Disk)?;
             }
             Ok(Downloaded::Body(spool.finish().await.map_err(Lost::Disk)?))
         };
-        match tokio::time::timeout(bounds.time_max, work).await {
-            Ok(done) => done.map_err(|lost| lost.at(&url)),
-            Err(_) => Err(Lost::Slow(format!("not all there after {} s", bounds.time_max.as_secs())).at(&url)),
-        }
+        work.await.map_err(|lost| lost.at(&url))
     }
 }
 
@@ -244,6 +241,8 @@ pub(crate) struct Download {
     /// Bytes a second below which it is given up.
     pub(crate) bytes_per_second_min: u64,
     pub(crate) bytes_max: u64,
+    /// Larger bodies need a permit.
+    pub(crate) small_bytes: u64,
     /// Larger bodies go into a file in `folder`.
     pub(crate) memory_bytes_max: usize,
     pub(crate) folder: PathBuf,
@@ -304,9 +303,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     asked.or_else(|| number("ratelimit-reset").filter(|_| number("ratelimit-remaining") == Some(0)).and_then(until))
 }
 
-/// Holds a body to a lowest speed, looked at every few seconds.
+/// Holds a body to a lowest speed, looked at every few seconds, and to an end.
 struct LowestSpeed {
     bytes_per_second_min: u64,
+    time_max: Duration,
+    until: Instant,
     since: Instant,
     bytes: u64,
 }
@@ -315,16 +316,19 @@ struct LowestSpeed {
 const SPEED_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 impl LowestSpeed {
-    fn new(bytes_per_second_min: u64) -> Self {
-        Self { bytes_per_second_min, since: Instant::now(), bytes: 0 }
+    fn new(bytes_per_second_min: u64, time_max: Duration) -> Self {
+        let now = Instant::now();
+        Self { bytes_per_second_min, time_max, until: now + time_max, since: now, bytes: 0 }
     }
 
-    fn begin_again(&mut self) {
+    /// Time that does not count has passed.
+    fn go_on_after(&mut self, paused: Duration) {
+        self.until += paused;
         (self.since, self.bytes) = (Instant::now(), 0);
     }
 
     fn look_at(&self) -> Instant {
-        self.since + SPEED_LOOK_EVERY
+        self.until.min(self.since + SPEED_LOOK_EVERY)
     }
 
     fn count(&mut self, bytes: usize) -> std::result::Result<(), String> {
@@ -333,12 +337,15 @@ impl LowestSpeed {
     }
 
     fn look(&mut self) -> std::result::Result<(), String> {
+        if Instant::now() >= self.until {
+            return Err(format!("not all there after {} s", self.time_max.as_secs()));
+        }
         let seconds = self.since.elapsed().as_secs_f64().max(0.001);
         let speed = (self.bytes as f64 / seconds) as u64;
         if speed < self.bytes_per_second_min {
             return Err(format!("{speed} bytes a second, {} are the least", self.bytes_per_second_min));
         }
-        self.begin_again();
+        (self.since, self.bytes) = (Instant::now(), 0);
         Ok(())
     }
 }
@@ -574,12 +581,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trickle_is_given_up_and_a_stream_is_not() {
-        let mut speed = LowestSpeed::new(1000);
+        let mut speed = LowestSpeed::new(1000, Duration::from_secs(60));
         for _ in 0..30 {
             tokio::time::advance(Duration::from_secs(1)).await;
             speed.count(1500).unwrap();
         }
-        let mut trickle = LowestSpeed::new(1000);
+        // Quick enough, and still too much.
+        for _ in 30..60 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let _ = speed.count(1500);
+        }
+        assert!(speed.count(1500).is_err());
+        let mut trickle = LowestSpeed::new(1000, Duration::from_secs(600));
         let lasted = async {
             for second in 1.. {
                 tokio::time::advance(Duration::from_secs(1)).await;

@@ -9,7 +9,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -52,8 +52,11 @@ const BYTES_PER_JOB: usize = 2 << 20;
 /// Jobs of all readings together that wait for the writer or are with it.
 const JOBS_AT_ONCE_MAX: usize = 2;
 
-/// Bodies below this size stay in memory and need no permit for large ones.
-const SMALL_BODY_BYTES: usize = 4 << 20;
+/// Bodies up to this size stay in memory, others lie in a file.
+const MEMORY_BODY_BYTES: usize = 2 << 20;
+
+/// Bodies up to this size need no permit for large ones.
+const SMALL_BODY_BYTES: u64 = 64 << 20;
 
 /// Large bodies at the same time.
 const LARGE_BODIES_MAX: usize = 1;
@@ -130,11 +133,13 @@ pub(crate) struct Trouble {
     pub(crate) error: Error,
     /// When the host wants to be asked again.
     pub(crate) retry_after: Option<Duration>,
+    /// Nothing was known of the account before this reading.
+    pub(crate) account_is_new: bool,
 }
 
 impl Trouble {
     pub(crate) fn new(reason: FailReason, error: Error) -> Self {
-        Self { reason, error, retry_after: None }
+        Self { reason, error, retry_after: None, account_is_new: false }
     }
 
     fn failed(reason: FailReason, why: String) -> Self {
@@ -202,9 +207,10 @@ pub(crate) struct Read {
 
 /// What all readings share.
 pub(crate) struct Readings {
-    large: Semaphore,
+    large: Arc<Semaphore>,
     turns: Semaphore,
-    busy: Mutex<HashSet<Arc<str>>>,
+    /// Repos being read, and whether a resync waits for the end.
+    busy: Mutex<HashMap<Arc<str>, bool>>,
     done_total: AtomicU64,
     records_total: AtomicU64,
     applied_total: AtomicU64,
@@ -232,8 +238,9 @@ pub(crate) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.readings.busy.lock().remove(&self.did);
-        self.shared.resyncs.ready(&self.did);
+        if self.readings.busy.lock().remove(&self.did) == Some(true) {
+            self.shared.resyncs.ready(&self.did);
+        }
     }
 }
 
@@ -247,7 +254,7 @@ struct Snapshot {
 impl Readings {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            large: Semaphore::new(LARGE_BODIES_MAX),
+            large: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
             turns: Semaphore::new(JOBS_AT_ONCE_MAX),
             busy: Mutex::default(),
             done_total: AtomicU64::new(0),
@@ -258,10 +265,15 @@ impl Readings {
         })
     }
 
-    /// The right to read a repo, unless somebody has it.
-    pub(crate) fn claim(self: &Arc<Self>, shared: &Arc<Shared>, did: &Arc<str>) -> Option<Claim> {
-        let is_new = self.busy.lock().insert(Arc::clone(did));
-        is_new.then(|| Claim { did: Arc::clone(did), readings: Arc::clone(self), shared: Arc::clone(shared) })
+    /// The right to read a repo, unless somebody has it. A resync is told at the end of that, if it `waits`.
+    pub(crate) fn claim(self: &Arc<Self>, shared: &Arc<Shared>, did: &Arc<str>, waits: bool) -> Option<Claim> {
+        let mut busy = self.busy.lock();
+        if let Some(waited) = busy.get_mut(did) {
+            *waited |= waits;
+            return None;
+        }
+        busy.insert(Arc::clone(did), false);
+        Some(Claim { did: Arc::clone(did), readings: Arc::clone(self), shared: Arc::clone(shared) })
     }
 
     /// Reads a repo and applies it.
@@ -278,7 +290,10 @@ impl Readings {
         }
         let snapshot = match self.snapshot(shared, did, pds, key, &begun, asked).await {
             Ok(snapshot) => Arc::new(snapshot),
-            Err(trouble) => return Err(self.leave(shared, did, begun, asked, trouble).await),
+            Err(trouble) => {
+                let trouble = Trouble { account_is_new: begun.new, ..trouble };
+                return Err(self.leave(shared, did, begun, asked, trouble).await);
+            }
         };
         // From here on what is kept is neither as before nor as it should be; only a whole reading helps.
         let begun = Begun { before: RepoStatus::Desynced, ..begun };
@@ -379,7 +394,8 @@ impl Readings {
             time_max: shared.config.repo_read_max,
             bytes_per_second_min: shared.config.repo_bytes_per_second_min,
             bytes_max: shared.config.repo_bytes_max,
-            memory_bytes_max: SMALL_BODY_BYTES,
+            small_bytes: SMALL_BODY_BYTES,
+            memory_bytes_max: MEMORY_BODY_BYTES,
             folder: shared.config.spool_dir.clone(),
         };
         let found = shared.identity.http().download(trust, &url, CAR_ACCEPT, &self.large, &bounds).await;
@@ -400,7 +416,7 @@ impl Readings {
                 (reason, Error::Failed(format!("{base} answered {} {word}", answer.status)))
             }
         };
-        Err(Trouble { reason, error, retry_after })
+        Err(Trouble { retry_after, ..Trouble::new(reason, error) })
     }
 
     /// Applies a snapshot as the difference to what is kept: first what is gone, then what is new or changed. Returns
@@ -606,7 +622,7 @@ mod tests {
             assert_eq!(FailReason::of_number(*reason as u32), Some(*reason));
         }
         assert_eq!(FailReason::of_number(0), None);
-        let names: HashSet<&str> = FailReason::ALL.iter().map(|reason| reason.name()).collect();
+        let names: std::collections::HashSet<&str> = FailReason::ALL.iter().map(|reason| reason.name()).collect();
         assert_eq!(names.len(), FailReason::ALL.len());
     }
 }

@@ -116,7 +116,7 @@ impl Resyncs {
         let Some(_host) = self.hosts.enter(&pds, did) else { return Outcome::Waits };
         let Ok(_turn) = self.running.acquire().await else { return Outcome::Retry(Error::Stopped) };
         // The backfill may be reading it.
-        let Some(claim) = self.readings.claim(&shared, did) else { return Outcome::Waits };
+        let Some(claim) = self.readings.claim(&shared, did, true) else { return Outcome::Waits };
         let asked = Asked { document, by: By::Resync { last: taken.last } };
         match self.readings.read(&shared, &claim, &asked).await {
             Ok(read) if read.complete => Outcome::Done,

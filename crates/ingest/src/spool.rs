@@ -10,7 +10,7 @@ use std::{
 };
 
 use gp_atproto::archive::Source;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::OwnedSemaphorePermit};
 
 /// A body that is coming in.
 pub(crate) struct Spool {
@@ -19,17 +19,27 @@ pub(crate) struct Spool {
     memory: Vec<u8>,
     file: Option<tokio::fs::File>,
     len: u64,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Spool {
     /// Begins an empty body. Beyond `memory_bytes_max` it goes into a file in `folder`.
     pub(crate) fn new(folder: &Path, memory_bytes_max: usize) -> Self {
-        Self { folder: folder.to_owned(), memory_bytes_max, memory: Vec::new(), file: None, len: 0 }
+        Self { folder: folder.to_owned(), memory_bytes_max, memory: Vec::new(), file: None, len: 0, permit: None }
     }
 
     /// Bytes so far.
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    pub(crate) fn has_permit(&self) -> bool {
+        self.permit.is_some()
+    }
+
+    /// Keeps the permit for a large body as long as it is there.
+    pub(crate) fn keep(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit);
     }
 
     pub(crate) async fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -53,19 +63,26 @@ impl Spool {
 
     /// The whole body.
     pub(crate) async fn finish(self) -> io::Result<Spooled> {
-        match self.file {
-            None => Ok(Spooled::Memory(self.memory)),
+        let place = match self.file {
+            None => Place::Memory(self.memory),
             Some(mut file) => {
                 file.flush().await?;
-                Ok(Spooled::File(file.into_std().await, self.len))
+                Place::File(file.into_std().await, self.len)
             }
-        }
+        };
+        Ok(Spooled { place, _permit: self.permit })
     }
 }
 
 /// A body that is there.
 #[derive(Debug)]
-pub(crate) enum Spooled {
+pub(crate) struct Spooled {
+    place: Place,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+enum Place {
     Memory(Vec<u8>),
     /// And its length.
     File(File, u64),
@@ -74,25 +91,25 @@ pub(crate) enum Spooled {
 impl Spooled {
     /// Whether reading it may wait for a disk.
     pub(crate) fn may_block(&self) -> bool {
-        matches!(self, Self::File(..))
+        matches!(self.place, Place::File(..))
     }
 }
 
 impl Source for Spooled {
     fn len(&self) -> u64 {
-        match self {
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::File(_, len) => *len,
+        match &self.place {
+            Place::Memory(bytes) => bytes.len() as u64,
+            Place::File(_, len) => *len,
         }
     }
 
     fn read(&self, at: u64, len: usize) -> io::Result<Cow<'_, [u8]>> {
-        match self {
-            Self::Memory(bytes) => {
+        match &self.place {
+            Place::Memory(bytes) => {
                 let found = usize::try_from(at).ok().and_then(|at| bytes.get(at..at.checked_add(len)?));
                 found.map(Cow::Borrowed).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
             }
-            Self::File(file, _) => {
+            Place::File(file, _) => {
                 let mut bytes = vec![0; len];
                 file.read_exact_at(&mut bytes, at)?;
                 Ok(Cow::Owned(bytes))

@@ -70,7 +70,7 @@ const PASS_PAUSE_LAST: Duration = Duration::from_secs(30);
 /// How often the progress is told in the log.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// A document that is older than this is asked for again where a repo failed before.
+/// A document that is older than this is asked for again.
 const DOCUMENT_NEW_FOR: Duration = Duration::from_secs(60);
 
 /// Failures in one page of their list.
@@ -302,7 +302,7 @@ impl Backfill {
         if is_there(shared, did, &row.rev).await {
             return Became::Overtaken;
         }
-        let document = match self.document(shared, did, row).await {
+        let document = match self.document(shared, did).await {
             Ok(document) => document,
             Err(became) => return became,
         };
@@ -324,7 +324,7 @@ impl Backfill {
         if is_there(shared, did, &row.rev).await {
             return Became::Overtaken;
         }
-        let Some(claim) = self.readings.claim(shared, did) else { return Became::Later(None) };
+        let Some(claim) = self.readings.claim(shared, did, false) else { return Became::Later(None) };
         self.reading_now.fetch_add(1, SeqCst);
         let read = self.readings.read(shared, &claim, &Asked { document, by: By::Backfill }).await;
         self.reading_now.fetch_sub(1, SeqCst);
@@ -341,16 +341,9 @@ impl Backfill {
     }
 
     /// Who the account is. The directory is asked as patiently as a host.
-    async fn document(
-        &self,
-        shared: &Shared,
-        did: &Arc<str>,
-        row: &RepoRow,
-    ) -> std::result::Result<Arc<crate::Document>, Became> {
-        let want = match row.attempts {
-            0 => Want::Any,
-            _ => Instant::now().checked_sub(DOCUMENT_NEW_FOR).map_or(Want::Any, Want::Since),
-        };
+    async fn document(&self, shared: &Shared, did: &Arc<str>) -> std::result::Result<Arc<crate::Document>, Became> {
+        // One of yesterday may name the host that the account has left, and that host would say it is deactivated.
+        let want = Instant::now().checked_sub(DOCUMENT_NEW_FOR).map_or(Want::Any, Want::Since);
         let name = if did.starts_with("did:plc:") { DIRECTORY } else { did };
         let Entry::Go(visit) = self.directory.enter(name).await else { return Err(Became::Later(None)) };
         match shared.identity.document(did, want).await {
@@ -407,9 +400,9 @@ impl Backfill {
                 row.fail(trouble.reason, &trouble.error);
                 match trouble.reason {
                     FailReason::Refused | FailReason::NotFound => {
-                        let status = status_of(&trouble.error);
+                        // Where anything was known of the account, events know better.
+                        let status = status_of(&trouble.error).filter(|_| trouble.account_is_new);
                         let told = shared.run(move |view| match status {
-                            // Only where nothing was known before, or its host has just said so.
                             Some(status) => job.applier.account(view, &owned, false, Some(status), now_us).map(drop),
                             None => Ok(()),
                         });

@@ -3,6 +3,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use gp_atproto::{
+    Cid, Tid,
+    car::CarWriter,
+    commit::Commit,
+    crypto::{Curve, SigningKey},
+    mst::Builder,
+};
 use gp_ingest::{BackfillConfig, Config, Failure, FailuresFrom, RelayStart};
 use gp_synth::Network;
 use serde_json::json;
@@ -210,6 +217,81 @@ async fn what_cannot_be_read_is_listed_with_the_reason_and_the_rest_goes_on() {
     done(&plane).await;
     assert!(!plane.records(&forged).await.is_empty() && !plane.records(&ill).await.is_empty());
     assert_eq!(failures(&plane).await.len() as u64, left);
+    plane.stop().await;
+}
+
+/// The repo of an account that has liked so many posts, and its key.
+fn large_repo(did: &str, likes: u64) -> (Vec<u8>, SigningKey, Tid) {
+    let key = SigningKey::from_bytes(Curve::K256, &[0x11; 32]).unwrap();
+    let (mut blocks, mut builder) = (Vec::new(), Builder::new());
+    let at_us = 1_750_000_000_000_000;
+    for n in 0..likes {
+        let record = gp_atproto::json::to_cbor(&json!({
+            "$type": "app.bsky.feed.like",
+            "subject": {
+                "uri": format!("at://did:plc:{:a<24}/app.bsky.feed.post/{}", "somebody", Tid::from_parts(n, 0)),
+                "cid": Cid::for_dag_cbor(&n.to_be_bytes()).to_string(),
+            },
+            "createdAt": gp_atproto::datetime::format_ms(at_us as i64),
+        }))
+        .unwrap();
+        let cid = Cid::for_dag_cbor(&record);
+        let path = format!("app.bsky.feed.like/{}", Tid::from_parts(at_us + n, 0));
+        blocks.push((cid, record));
+        builder.push(path.as_bytes(), cid, &mut |cid, node| blocks.push((cid, node))).unwrap();
+    }
+    let data = builder.finish(&mut |cid, node| blocks.push((cid, node)));
+    let rev = Tid::from_parts(at_us + likes, 0);
+    let (root, commit) = Commit::create(did, rev, data, &key);
+    let mut car = CarWriter::new(&[root]);
+    car.block(root.as_ref(), &commit);
+    for (cid, block) in &blocks {
+        car.block(cid.as_ref(), block);
+    }
+    (car.finish(), key, rev)
+}
+
+/// One that does not fit into what is kept in memory, read from a file in pieces.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_repo_is_read_from_the_disk() {
+    const LIKES: u64 = 12_000;
+    let network = network(304).await;
+    let (stage, host) = (Stage::start(500).await, Host::start(Duration::ZERO).await);
+    let did = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
+    let (car, key, rev) = large_repo(did, LIKES);
+    assert!(car.len() > 3 << 20, "{} bytes", car.len());
+    host.give(did, car.clone());
+    stage.list(json!({"did": did, "head": "x", "rev": rev.to_string()}));
+    stage.set_documents(did, &[("large.demo.test", &key.verifying_key().to_multikey())], &host.url);
+    let folder = tempfile::tempdir().unwrap();
+    let backfill = eager(vec![stage.url.clone()]);
+    let config = Config { spool_dir: folder.path().to_owned(), ..alone(&network, backfill.clone()) };
+    let plane = Plane::over(Disk::new(), stage.identity_config(&network), config).await;
+    done(&plane).await;
+    let figures = plane.ingest.backfill_figures().unwrap();
+    assert_eq!((figures.read, figures.records, figures.bytes), (1, LIKES, car.len() as u64), "{figures:?}");
+    let ask = gp_proto::GetActorLikesRequest { actor_did: did.to_owned(), limit: 50, cursor: String::new() };
+    assert_eq!(gp_index::likes::get_actor_likes(&plane.cx, ask).await.unwrap().likes.len(), 50);
+    let counted = did.to_owned();
+    let mut after = None;
+    let mut kept = 0;
+    loop {
+        let (did, from) = (counted.clone(), after.take());
+        let page = plane.cx.writer.run(move |view| gp_index::repos::records(view, &did, from.as_ref(), 5_000));
+        let page = page.await.unwrap();
+        kept += page.len() as u64;
+        match page.last() {
+            Some((collection, rkey, _)) => after = Some((collection.clone(), rkey.clone())),
+            None => break,
+        }
+    }
+    assert_eq!(kept, LIKES);
+    plane.stop().await;
+    // There is no folder to put it in: nothing is lost but this repo, and it says why.
+    let config = Config { spool_dir: "/nonexistent/folder".into(), ..alone(&network, backfill) };
+    let plane = Plane::over(Disk::new(), stage.identity_config(&network), config).await;
+    done(&plane).await;
+    assert_eq!(failures(&plane).await[did].reason, "own_disk");
     plane.stop().await;
 }
 

@@ -95,6 +95,11 @@ impl Host {
         self.asked.load(SeqCst)
     }
 
+    /// Gives a repo that is no account's of the network.
+    pub(crate) fn give(&self, did: &str, car: Vec<u8>) {
+        self.manners.lock().insert(did.to_owned(), (Manner::Good, car));
+    }
+
     pub(crate) fn set(&self, did: &str, manner: Manner) {
         self.manners.lock().get_mut(did).unwrap().0 = manner;
     }
