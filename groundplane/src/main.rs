@@ -33,10 +33,7 @@ fn main() -> ExitCode {
         }
         Err(e) => return usage(&one_line(&e.to_string())),
     };
-    if matches!(
-        cli.command,
-        Command::Serve(_) | Command::Backfill(_) | Command::Demo(_) | Command::DrillPlane(_)
-    ) {
+    if matches!(cli.command, Command::Serve(_) | Command::Backfill(_) | Command::Demo(_) | Command::DrillPlane(_)) {
         allocator::settle();
     }
     let done = match cli.command {

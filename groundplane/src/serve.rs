@@ -69,10 +69,8 @@ fn start(settings: Settings, ends: bool) -> Result<u64> {
         tracing::info!(
             listen = %plane.listen, admin = %plane.admin, version = env!("CARGO_PKG_VERSION"), "ready to serve"
         );
-        let watch = match plane.ingest.clone().filter(|_| ends) {
-            Some(ingest) => Some(tokio::spawn(backfilled(ingest, stop.clone()))),
-            None => None,
-        };
+        let watched = plane.ingest.clone().filter(|_| ends);
+        let watch = watched.map(|ingest| tokio::spawn(backfilled(ingest, stop.clone())));
         plane.serve(stop).await?;
         match watch {
             Some(watch) => watch.await.context("watching the backfill stopped")?,

@@ -139,7 +139,7 @@ impl<S: Source> Archive<S> {
             want = if read == 0 { BLOCK_BYTES_MAX + VARINT_BYTES_MAX } else { READ_BYTES };
             at += read as u64;
         }
-        places.sort_unstable_by(|a, b| (a.digest, a.codec, a.at).cmp(&(b.digest, b.codec, b.at)));
+        places.sort_unstable_by_key(|place| (place.digest, place.codec, place.at));
         Ok(Self { source, root, places })
     }
 

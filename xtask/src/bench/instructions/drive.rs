@@ -133,6 +133,7 @@ impl World {
             identity: Arc::new(NoIdentities),
             search: Arc::new(NoSearch),
             sitemap_url: "https://plane.test".into(),
+            damage: Arc::default(),
             now_us: || NOW_US,
         };
         Ok(Self { cx, tid: AtomicU64::new(0) })
