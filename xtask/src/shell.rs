@@ -1,7 +1,7 @@
 //! Starting other programs, from the root of the repository.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -60,6 +60,17 @@ pub(crate) fn free_addresses() -> Result<[SocketAddr; 2]> {
     match (free.next(), free.next()) {
         (Some(one), Some(two)) => Ok([one, two]),
         _ => bail!("no free port from {} to {}", PORTS.start, PORTS.end),
+    }
+}
+
+/// A port that is free at all of some addresses.
+pub(crate) fn free_port(addresses: &[IpAddr]) -> Result<u16> {
+    let width = PORTS.end - PORTS.start;
+    let first = u16::try_from(std::process::id() * 11 % u32::from(width))?;
+    let is_free = |port: &u16| addresses.iter().all(|address| TcpListener::bind((*address, *port)).is_ok());
+    match (0..width).map(|n| PORTS.start + (first + n) % width).find(is_free) {
+        Some(port) => Ok(port),
+        None => bail!("no free port from {} to {}", PORTS.start, PORTS.end),
     }
 }
 

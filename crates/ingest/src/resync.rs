@@ -16,6 +16,7 @@ use gp_index::{
     collections,
     repos::{self, RepoStatus},
 };
+use gp_store::View;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, time::Instant};
@@ -127,6 +128,18 @@ struct Record {
     rkey: Box<str>,
     cid: Cid,
     block: Bytes,
+}
+
+impl Record {
+    fn op(&self) -> Op<'_> {
+        Op {
+            action: Action::Create,
+            collection: &self.collection,
+            rkey: &self.rkey,
+            cid: Some(self.cid),
+            record: Some(&self.block),
+        }
+    }
 }
 
 impl Resyncs {
@@ -328,18 +341,18 @@ impl Resyncs {
         self.records_total.fetch_add(snapshot.records.len() as u64, Relaxed);
         for chunk in changed.chunks(RECORDS_PER_JOB) {
             let applied = chunk.len() as u64;
-            let (job, did, read, chunk) = (Arc::clone(shared), Arc::clone(did), Arc::clone(&snapshot), chunk.to_vec());
+            let chunk: Arc<[usize]> = chunk.into();
+            let (job, did, read) = (Arc::clone(shared), Arc::clone(did), Arc::clone(&snapshot));
+            let shown = (Arc::clone(shared), Arc::clone(&did), Arc::clone(&snapshot), Arc::clone(&chunk));
+            let rehearsal = move |view: &mut View<'_>| {
+                let (shared, did, read, chunk) = &shown;
+                let ops = chunk.iter().map(|at| read.records[*at].op());
+                shared.rehearser.rehearse_ops(view, did, &read.facts.rev, ops, time_us);
+            };
             shared
-                .run(move |view| {
+                .run_foreseen(rehearsal, move |view| {
                     let mut applied = Applied::default();
-                    for record in chunk.iter().map(|at| &read.records[*at]) {
-                        let op = Op {
-                            action: Action::Create,
-                            collection: &record.collection,
-                            rkey: &record.rkey,
-                            cid: Some(record.cid),
-                            record: Some(&record.block),
-                        };
+                    for op in chunk.iter().map(|at| read.records[*at].op()) {
                         job.applier.op(view, &did, &read.facts.rev, &op, time_us, &mut applied)?;
                     }
                     job.applier.count(&applied);

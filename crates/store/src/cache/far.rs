@@ -31,8 +31,15 @@ use super::{
 use crate::{Batch, Error, Key, Result, Table, engine::Local};
 
 /// What the writer knows of each node, in the store itself: what begins its keys, and which were being changed.
-pub(crate) static NODES: Table =
-    Table { id: 254, name: "cache_node", partition: &[], clustering: &[], value: &[], cache: crate::Cache::Never };
+pub(crate) static NODES: Table = Table {
+    id: 254,
+    name: "cache_node",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: crate::Cache::Never,
+    bucket_rows: None,
+};
 
 /// Packets of fills under way; with more, what was read is not put.
 const FILLS_IN_FLIGHT_MAX: usize = 256;
@@ -261,6 +268,45 @@ impl Far {
         }
         self.put(spoiled);
         said
+    }
+
+    /// What stands under keys, for somebody who only compares: rows and absences, and nothing for all else.
+    pub(crate) async fn look(&self, keys: &[Key]) -> Vec<Option<Option<Bytes>>> {
+        let mut said = vec![None; keys.len()];
+        for node in 0..self.nodes.len() {
+            let Some(epoch) = self.readable(node) else { continue };
+            let places = keys.iter().map(|key| self.place(key)).enumerate().filter(|(_, place)| {
+                // What is being changed, or may be old, is not answered from here either.
+                place.node == node && (!self.config.writes || self.nodes[node].ledger.lock().allows(&place.hash))
+            });
+            let (here, texts): (Vec<usize>, Vec<Bytes>) = places.map(|(n, place)| (n, text(epoch, place.hash))).unzip();
+            if here.is_empty() {
+                continue;
+            }
+            let client = self.client.clone();
+            let Ok(found) = self.runtime.spawn(async move { client.get(node, &texts, None).await }).await else {
+                continue;
+            };
+            for (n, found) in here.into_iter().zip(found) {
+                said[n] = match found {
+                    Found::Value(bytes, _) => match Content::decode(&bytes, &keys[n]) {
+                        Ok(Content::Row(row)) => Some(Some(row)),
+                        Ok(Content::Absent) => Some(None),
+                        Ok(Content::Bypass) | Err(_) => None,
+                    },
+                    Found::Won(_) | Found::Taken | Found::Miss | Found::Unknown => None,
+                };
+            }
+        }
+        said
+    }
+
+    /// Takes away what stands under a key.
+    pub(crate) fn remove(self: &Arc<Self>, key: &Key) {
+        let place = self.place(key);
+        if let Some(epoch) = self.readable(place.node) {
+            self.put(vec![(place.node, Op::Delete { key: text(epoch, place.hash), lease: None })]);
+        }
     }
 
     /// Puts what the store said, each under its lease. Does not wait.
