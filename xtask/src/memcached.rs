@@ -16,6 +16,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{postgres, shell};
 
+/// The environment variable by which the program is told of it.
+pub(crate) const NODES_VARIABLE: &str = "GROUNDPLANE_MEMCACHED";
+
 const BINARY: &str = "/usr/bin/memcached";
 /// How long it may take from its start to the first answer.
 const START_LIMIT: Duration = Duration::from_secs(10);

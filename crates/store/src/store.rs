@@ -491,7 +491,12 @@ impl Store {
         let (applied, marked) = match inner.far.get().map(|far| far.mark(cached().map(|c| &c.key), &*inner.engine)) {
             // What is known of the nodes could not be kept, so nothing may change.
             Some(Err(e)) => (Err(e), None),
-            marked => (inner.engine.apply(batch), marked.and_then(Result::ok)),
+            // All or none: whoever finishes or finds the batch also finds which keys may be old in memcached.
+            Some(Ok((marked, remembered))) if !remembered.is_empty() => {
+                let all = [batch.changes(), &remembered].concat();
+                (inner.engine.apply(&Batch::from(all)), Some(marked))
+            }
+            marked => (inner.engine.apply(batch), marked.and_then(Result::ok).map(|(marked, _)| marked)),
         };
         match &applied {
             Ok(()) => inner.recent.lock().applied(batch),
