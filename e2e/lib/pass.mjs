@@ -71,7 +71,7 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   const readers = []
   for (let n = 1; n <= Number(args.readers); n += 1) {
     const [port, readerAdminPort] = await freePorts(2)
-    readers.push(await up(`reader ${n}`, startReader({ bin: args.bin, port, adminPort: readerAdminPort, dir, number: n })))
+    readers.push(await up(`reader ${n}`, startReader({ bin: args.bin, port, adminPort: readerAdminPort, dir, plcUrl: plc.url, pds, number: n })))
   }
   if (readers.length > 0) settleWithReaders(plane, readers)
   const appview = await up('appview', startAppView({

@@ -116,7 +116,7 @@ async function untilReady(admin, alive, logEnd) {
 }
 
 /** A process that only reads, over the cluster that the environment names. */
-export async function startReader({ bin, port, adminPort, dir, number }) {
+export async function startReader({ bin, port, adminPort, dir, plcUrl, pds, number }) {
   const admin = `http://127.0.0.1:${adminPort}`
   const logFile = path.join(dir, `reader-${number}.log`)
   const log = await open(logFile, 'a')
@@ -125,6 +125,9 @@ export async function startReader({ bin, port, adminPort, dir, number }) {
     '--listen', `127.0.0.1:${port}`,
     '--admin-listen', `127.0.0.1:${adminPort}`,
     '--data-dir', path.join(dir, `reader-${number}`),
+    '--plc-url', plcUrl,
+    '--handle-resolver-url', pds.url,
+    '--allow-private-networks',
     '--auth-token', DATAPLANE_TOKEN,
     '--exit-on-stdin-eof',
   ], { stdio: ['pipe', log.fd, log.fd] })

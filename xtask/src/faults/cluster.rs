@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,6 +14,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use gp_sim::{Faults, Harm, Proxy};
 use gp_store::{Batch, Config, FarConfig, Key, Store, engine::cql::CqlConfig};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     Outcome, Scale,
@@ -29,15 +29,11 @@ const NODES: u8 = 3;
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// The cluster of all rows of one run, made when the first of them needs it.
-static CLUSTER: Mutex<Option<Cluster>> = Mutex::new(None);
+static CLUSTER: Mutex<Option<Cluster>> = Mutex::const_new(None);
 
 /// Lets the cluster go, if one was made.
 pub(super) fn end() {
-    drop(cluster_lock().take());
-}
-
-fn cluster_lock() -> MutexGuard<'static, Option<Cluster>> {
-    CLUSTER.lock().unwrap_or_else(PoisonError::into_inner)
+    drop(CLUSTER.blocking_lock().take());
 }
 
 /// Nodes behind proxies.
@@ -50,7 +46,7 @@ struct Behind {
 impl Behind {
     /// Puts proxies in front of the nodes. Rows of the keyspace are kept by so many of them.
     async fn new(replicas: u8) -> Result<Self> {
-        let mut held = cluster_lock();
+        let mut held = CLUSTER.lock().await;
         if held.is_none() {
             *held = Some(Cluster::have(NODES)?);
         }
@@ -452,7 +448,8 @@ pub(super) fn shard(scale: Scale) -> Result<Outcome> {
         let all: Vec<Key> = (0..keys).map(key).collect();
         ensure!(store.get(&all).await?.iter().all(Option::is_some), "all rows are there before");
         nodes.cluster()?.signal(2, "-STOP")?;
-        let outcomes: Vec<(usize, Result<Vec<Option<Bytes>>, String>)> = stream::iter(0..batches)
+        type Found = Result<Vec<Option<Bytes>>, String>;
+        let outcomes: Vec<(usize, Found)> = stream::iter(0..batches)
             .map(|n| {
                 let (store, mut dice) = (store.clone(), Dice(n as u64));
                 async move {
