@@ -277,6 +277,8 @@ impl Running {
         let (pid, log) = (self.pids[usize::from(n) - 1], folder().join(format!("node-{n}/log")));
         let mut told = Instant::now();
         while !there() {
+            // A process that was started a moment ago may not have its own arguments yet.
+            std::thread::sleep(LOOK_EVERY);
             if !is_node(pid) {
                 bail!("node {n} ended:\n{}", last_lines(&log));
             }
@@ -287,7 +289,6 @@ impl Running {
                 told = Instant::now();
                 println!("node {n} does not {what} yet, after {:.0} s", begun.elapsed().as_secs_f64());
             }
-            std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }
