@@ -23,6 +23,9 @@ use crate::{Cache, Key, Result, Store};
 /// Keys that are watched. A turn through all of them takes as many seconds as the rate goes into it.
 const WATCHED_MAX: usize = 65_536;
 
+/// A key that is not kept anywhere is looked at so many times more: it may be filled with something old at any moment.
+const EMPTY_LOOKS_MAX: u8 = 8;
+
 /// Of what is filled in this process one key in so many is watched; of what changes every one where memcached is in front.
 const FILLS_PER_WATCH: u64 = 16;
 
@@ -88,27 +91,28 @@ struct Counts {
 
 #[derive(Default)]
 struct Watched {
-    queue: VecDeque<Key>,
+    /// Keys, and how often in a row they were found kept nowhere.
+    queue: VecDeque<(Key, u8)>,
     there: HashSet<Key>,
 }
 
 impl Watched {
-    fn push(&mut self, key: &Key) {
+    fn push(&mut self, key: &Key, empty: u8) {
         if !self.there.insert(key.clone()) {
             return;
         }
         if self.queue.len() >= WATCHED_MAX
-            && let Some(oldest) = self.queue.pop_front()
+            && let Some((oldest, _)) = self.queue.pop_front()
         {
             self.there.remove(&oldest);
         }
-        self.queue.push_back(key.clone());
+        self.queue.push_back((key.clone(), empty));
     }
 
-    fn take(&mut self, count: usize) -> Vec<Key> {
+    fn take(&mut self, count: usize) -> Vec<(Key, u8)> {
         let count = count.min(self.queue.len());
-        let taken: Vec<Key> = self.queue.drain(..count).collect();
-        for key in &taken {
+        let taken: Vec<(Key, u8)> = self.queue.drain(..count).collect();
+        for (key, _) in &taken {
             self.there.remove(key);
         }
         taken
@@ -131,7 +135,7 @@ impl Audit {
         }
         if all {
             let mut watched = self.watched.lock();
-            keys.for_each(|key| watched.push(key));
+            keys.for_each(|key| watched.push(key, 0));
         } else {
             keys.for_each(|key| self.filled(key));
         }
@@ -140,7 +144,7 @@ impl Audit {
     /// An answer was kept.
     pub(crate) fn filled(&self, key: &Key) {
         if self.keys_per_second.load(Relaxed) > 0 && self.fills.fetch_add(1, Relaxed).is_multiple_of(FILLS_PER_WATCH) {
-            self.watched.lock().push(key);
+            self.watched.lock().push(key, 0);
         }
     }
 
@@ -203,11 +207,22 @@ impl Store {
     async fn audit_round(&self, keys: usize) -> Result<u64> {
         let audit = Arc::clone(self.audit());
         let stale = self.second_look(&audit).await?;
-        let keys = audit.watched.lock().take(keys);
+        let taken = audit.watched.lock().take(keys);
+        let keys: Vec<Key> = taken.iter().map(|(key, _)| key.clone()).collect();
         let kept = self.kept(&keys).await;
+        {
+            let there: HashSet<&Key> = kept.iter().map(|(key, ..)| key).collect();
+            let mut watched = audit.watched.lock();
+            for (key, empty) in &taken {
+                // What is kept is looked at again some day; what is not may be filled.
+                let empty = if there.contains(key) { 0 } else { empty + 1 };
+                if empty <= EMPTY_LOOKS_MAX {
+                    watched.push(key, empty);
+                }
+            }
+        }
         let keys: Vec<Key> = kept.iter().map(|(key, ..)| key.clone()).collect();
         let stored = self.stored(&keys).await?;
-        let mut last: Option<&Key> = None;
         for ((key, place, said), stored) in kept.iter().zip(&stored) {
             if self.is_same(key, *place, said, stored) {
                 audit.count(*place).fresh.fetch_add(1, Relaxed);
@@ -222,11 +237,6 @@ impl Store {
                     });
                 }
             }
-            // What is kept may be looked at again some day.
-            if last != Some(key) {
-                audit.watched.lock().push(key);
-            }
-            last = Some(key);
         }
         Ok(stale)
     }
@@ -333,7 +343,7 @@ mod tests {
         store.local().apply(&batch).unwrap();
         {
             let mut watched = audit.watched.lock();
-            [0, 1, 2, 9, 7].iter().for_each(|n| watched.push(&key(*n)));
+            [0, 1, 2, 9, 7].iter().for_each(|n| watched.push(&key(*n), 0));
         }
         assert_eq!(store.audit_round(100).await.unwrap(), 0);
         assert_eq!(store.audit_figures().near, Audited { fresh: 2, stale: 0, inconclusive: 0 }, "nothing is hasty");
@@ -344,7 +354,12 @@ mod tests {
         assert_eq!(store.audit_figures().near, Audited { fresh: 2, stale: 1, inconclusive: 1 });
         assert_eq!(store.near().peek(&key(1)), None, "it is removed");
         assert_eq!(store.get_one(&key(1)).await.unwrap().as_deref(), Some(&b"<new"[..]));
-        assert_eq!(store.audit_figures().watched, 4, "what is not kept is not watched any longer");
+        // Keys 0 and 9 are kept, and 1 since it was read; 2 and 7 are not, and looked at some times more.
+        assert_eq!(store.audit_figures().watched, 5);
+        for _ in 0..=EMPTY_LOOKS_MAX {
+            assert_eq!(store.audit_round(100).await.unwrap(), 0);
+        }
+        assert_eq!(store.audit_figures().watched, 3, "what is not kept is not watched for ever");
     }
 
     #[test]
@@ -352,10 +367,10 @@ mod tests {
         let mut watched = Watched::default();
         for n in 0..WATCHED_MAX as u32 + 10 {
             let key = Key::of(&T).atom(&n.to_be_bytes()).key();
-            watched.push(&key);
-            watched.push(&key);
+            watched.push(&key, 0);
+            watched.push(&key, 0);
         }
         assert_eq!((watched.queue.len(), watched.there.len()), (WATCHED_MAX, WATCHED_MAX));
-        assert_eq!(watched.take(1), [Key::of(&T).atom(&10_u32.to_be_bytes()).key()]);
+        assert_eq!(watched.take(1), [(Key::of(&T).atom(&10_u32.to_be_bytes()).key(), 0)]);
     }
 }
