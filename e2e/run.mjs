@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util'
 const HELP = `usage: node run.mjs --plane reference|groundplane --postgres URL [options]
   --bin PATH              the groundplane binary (--plane groundplane)
   --http-version 1.1|2    how the AppView speaks to the data plane (default 2; the reference speaks 1.1 only)
+  --readers N             so many processes beside the plane that only read, over the same cluster (default 0)
   --only NAME,NAME        only these scenarios
   --may-fail NAME,NAME    scenarios of what is not built yet: their failures are shown and do not count
   --list                  names the scenarios, and ends
@@ -28,6 +29,7 @@ const { values: args } = parseArgs({
     postgres: { type: 'string', default: process.env.E2E_POSTGRES_URL },
     bin: { type: 'string', default: process.env.GROUNDPLANE_BIN },
     'http-version': { type: 'string' },
+    readers: { type: 'string', default: '0' },
     only: { type: 'string' },
     'may-fail': { type: 'string', default: '' },
     list: { type: 'boolean', default: false },

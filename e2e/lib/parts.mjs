@@ -135,15 +135,15 @@ export async function startBsync({ port, postgresUrl, planeUrl }) {
   }
 }
 
-/** Starts the AppView against the data plane at `planeUrl`. */
-export async function startAppView({ port, did, plcUrl, planeUrl, httpVersion, bsyncUrl, mod, topicsUrl, contactsUrl, dir }) {
+/** Starts the AppView against the hosts of a data plane. */
+export async function startAppView({ port, did, plcUrl, planeUrls, httpVersion, bsyncUrl, mod, topicsUrl, contactsUrl, dir }) {
   const config = new ServerConfig({
     version: 'e2e',
     port,
     publicUrl: `http://localhost:${port}`,
     serverDid: did,
     didPlcUrl: plcUrl,
-    dataplaneUrls: [planeUrl],
+    dataplaneUrls: planeUrls,
     dataplaneHttpVersion: httpVersion,
     bsyncUrl,
     bsyncApiKey: BSYNC_API_KEY,

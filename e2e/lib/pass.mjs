@@ -8,7 +8,7 @@ import { Ledger } from './ledger.mjs'
 import { LogTail } from './log-tail.mjs'
 import { Mutants } from './mutants.mjs'
 import { createServiceDid, freePorts, startAppView, startBsync, startPds, startPlc } from './parts.mjs'
-import { startGroundplane, startReference } from './planes.mjs'
+import { settleWithReaders, startGroundplane, startReader, startReference } from './planes.mjs'
 import { startTopics } from './topics.mjs'
 import { Clock, World } from './world.mjs'
 
@@ -68,8 +68,14 @@ export async function runPass({ args, httpVersion, scenarios, mayFail, dir, part
   const plane = await up(args.plane, reference
     ? startReference({ ...about, postgresUrl })
     : startGroundplane({ ...about, adminPort, bin: args.bin, labelerUrls: ozone ? [ozone.url] : [] }))
+  const readers = []
+  for (let n = 1; n <= Number(args.readers); n += 1) {
+    const [port, readerAdminPort] = await freePorts(2)
+    readers.push(await up(`reader ${n}`, startReader({ bin: args.bin, port, adminPort: readerAdminPort, dir, plcUrl: plc.url, pds, number: n })))
+  }
+  if (readers.length > 0) settleWithReaders(plane, readers)
   const appview = await up('appview', startAppView({
-    port: appviewPort, did: appviewDid, plcUrl: plc.url, planeUrl: plane.url, httpVersion,
+    port: appviewPort, did: appviewDid, plcUrl: plc.url, planeUrls: [...readers.map((reader) => reader.url), plane.url], httpVersion,
     bsyncUrl: bsync.url, mod, topicsUrl: topics.url, contactsUrl: contacts.url, dir,
   }))
   if (reference) bsync.ctx.dataplaneClients = [appview.ctx.dataplane]

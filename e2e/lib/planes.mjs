@@ -107,6 +107,87 @@ export async function startReference({ port, postgresUrl, plcUrl, pds, bsyncUrl 
   }
 }
 
+/** Asks until a process answers on its admin port, or has ended. */
+async function untilReady(admin, alive, logEnd) {
+  await until('readiness of groundplane', START_LIMIT_MS, async () => {
+    alive()
+    return fetch(`${admin}/readyz`).then((answer) => answer.ok, () => false)
+  }, logEnd)
+}
+
+/** A process that only reads, over the cluster that the environment names. */
+export async function startReader({ bin, port, adminPort, dir, plcUrl, pds, number }) {
+  const admin = `http://127.0.0.1:${adminPort}`
+  const logFile = path.join(dir, `reader-${number}.log`)
+  const log = await open(logFile, 'a')
+  const child = spawn(bin, [
+    'serve', '--roles', 'read',
+    '--listen', `127.0.0.1:${port}`,
+    '--admin-listen', `127.0.0.1:${adminPort}`,
+    '--data-dir', path.join(dir, `reader-${number}`),
+    '--plc-url', plcUrl,
+    '--handle-resolver-url', pds.url,
+    '--allow-private-networks',
+    '--auth-token', DATAPLANE_TOKEN,
+    '--exit-on-stdin-eof',
+  ], { stdio: ['pipe', log.fd, log.fd] })
+  const exited = new Promise((resolve) => {
+    child.once('error', (error) => resolve({ error }))
+    child.once('exit', (code, signal) => resolve({ code, signal }))
+  })
+  let gone
+  void exited.then((how) => { gone = how })
+  child.stdin.on('error', () => {})
+  const logEnd = () => `its log ends with\n${readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')}`
+  const alive = () => {
+    if (gone) throw new Error(`reader ${number} ended with ${JSON.stringify(gone)}; ${logEnd()}`)
+  }
+  const stop = async () => {
+    child.stdin.end()
+    child.kill('SIGTERM')
+    const how = await Promise.race([exited, sleep(STOP_LIMIT_MS, 'late', { ref: false })])
+    if (how === 'late') {
+      child.kill('SIGKILL')
+      await exited
+      throw new Error(`reader ${number} was still there ${STOP_LIMIT_MS} ms after SIGTERM; ${logEnd()}`)
+    }
+    await log.close()
+    if (how.code !== 0) throw new Error(`reader ${number} ended with ${JSON.stringify(how)} and not with 0; ${logEnd()}`)
+  }
+  try {
+    await untilReady(admin, alive, logEnd)
+  } catch (error) {
+    await stop().catch(() => {})
+    throw error
+  }
+  return {
+    url: `http://127.0.0.1:${port}`,
+    stop,
+    /** Waits until it has heard everything that the writer had told at this moment. */
+    async hear() {
+      const from = performance.now()
+      await until(`reader ${number} hearing of what has changed`, SETTLE_LIMIT_MS, async () => {
+        alive()
+        const { feed } = await (await fetch(`${admin}/status`)).json()
+        // Its last look began after we did.
+        return feed?.behind_batches === 0 && feed.silent_ms + 200 < performance.now() - from
+      }, logEnd)
+    },
+  }
+}
+
+/** Lets a plane be settled only when those that read beside it have heard of it. */
+export function settleWithReaders(plane, readers) {
+  for (const verb of ['settle', 'settleLabels', 'addLabels', 'trustVerifier', 'suggest']) {
+    const alone = plane[verb].bind(plane)
+    plane[verb] = async (...given) => {
+      const answer = await alone(...given)
+      await Promise.all(readers.map((reader) => reader.hear()))
+      return answer
+    }
+  }
+}
+
 /**
  * Groundplane as a child process, ready to answer. Started anew over the same folder it goes on where it was.
  *
@@ -175,10 +256,7 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
   }
 
   try {
-    await until('readiness of groundplane', START_LIMIT_MS, async () => {
-      alive()
-      return fetch(`${admin}/readyz`).then((answer) => answer.ok, () => false)
-    }, logEnd)
+    await untilReady(admin, alive, logEnd)
   } catch (error) {
     await stop().catch(() => {})
     throw error

@@ -123,6 +123,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         near_cache_mib: Some(NEAR_CACHE_MIB),
         timeline_window_mib: Some(TIMELINE_WINDOW_MIB),
         block_cache_mib: Some(BLOCK_CACHE_MIB),
+        audit_keys_per_second: 20,
         exit_on_stdin_eof: false,
         allow_private_networks: true,
         otlp_url: None,

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod client;
+mod copy;
 mod demo;
 mod doctor;
 mod drill;
@@ -63,6 +64,10 @@ fn main() -> ExitCode {
             // What must change has been said.
             Ok(false) => return ExitCode::FAILURE,
             Err(e) => Err(e),
+        },
+        Command::Copy(settings) => match copy::run(&settings) {
+            Ok(code) => return code,
+            Err(Wrong(why)) => return usage(&why),
         },
         Command::Drill(settings) => return drill::run(&settings),
         Command::DrillTwin(settings) => drill::twin(settings),

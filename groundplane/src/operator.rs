@@ -78,7 +78,10 @@ impl Operations {
         status.insert("roles".into(), self.roles.clone().into());
         status.insert("store".into(), self.store_name.clone().into());
         if let Some(silence) = self.cx.store.silence() {
-            status.insert("feed".into(), serde_json::json!({ "silent_ms": silence.as_millis() as u64 }));
+            status.insert(
+                "feed".into(),
+                json!({ "silent_ms": silence.as_millis() as u64, "behind_batches": self.cx.store.batches_behind() }),
+            );
         }
         status.insert(
             "disk".into(),
@@ -103,6 +106,18 @@ impl Operations {
                 .collect();
             status.insert("memcached".into(), nodes.into());
         }
+        let audit = self.cx.store.audit_figures();
+        let audited =
+            |it: gp_store::Audited| json!({ "fresh": it.fresh, "stale": it.stale, "inconclusive": it.inconclusive });
+        status.insert(
+            "audit".into(),
+            json!({
+                "near": audited(audit.near),
+                "far": audited(audit.far),
+                "watched": audit.watched,
+                "keys_per_second": audit.keys_per_second,
+            }),
+        );
         // Follows are read from the store itself, and the window follows the writer: both are as far as the store is.
         status.insert("graph".into(), json!({ "ready": true, "lag_seconds": 0 }));
         let window = self.cx.window.figures();

@@ -151,6 +151,7 @@ impl Plane {
         let socket = bind(settings.listen, "--listen")?;
         let admin_socket = bind(settings.admin_listen, "--admin-listen")?;
         let store = open(settings).await?;
+        store.start_audit(settings.audit_keys_per_second);
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
         let folder = settings.data_dir.join(SEARCH_FOLDER);
@@ -311,12 +312,14 @@ fn bind(address: SocketAddr, flag: &str) -> Result<TcpSocket> {
     Ok(socket)
 }
 
+/// Every table that a store of this program holds.
+pub(crate) fn all_tables() -> Vec<&'static gp_store::Table> {
+    [tables::ALL, gp_ingest::TABLES, gp_search::TABLES, gp_store::TABLES].concat()
+}
+
 /// Opens the store. In front of a cluster a process that ingests waits here until it is the one that writes.
 async fn open(settings: &Settings) -> Result<Store> {
-    let mut all: Vec<&'static gp_store::Table> = tables::ALL.to_vec();
-    all.extend_from_slice(gp_ingest::TABLES);
-    all.extend_from_slice(gp_search::TABLES);
-    all.extend_from_slice(gp_store::TABLES);
+    let all = all_tables();
     let caches = settings.caches(gp_serve::host::memory_limit_bytes());
     let config =
         gp_store::Config { near_cache_bytes: caches.near, block_cache_bytes: caches.block, ..Default::default() };

@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Look whether this machine and everybody the settings name are fit for `serve`, and say what to change. Ends with 1
     /// if something must.
     Doctor(Box<Settings>),
+    /// Copy all rows from one store to another: embedded:DIR, or cql://host:port/keyspace. It can be stopped and gone on
+    /// with, and ends by comparing a sum of each table. Ends with 1 if something failed, with 130 if it was stopped.
+    Copy(crate::copy::CopySettings),
     /// Replay a known outage on this machine, in a network namespace of its own, and say what callers would have felt.
     /// Ends with 1 if a check fails, with 3 if the machine does not permit it.
     Drill(crate::drill::Settings),
@@ -188,6 +191,9 @@ pub(crate) struct Settings {
     /// 128.
     #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB")]
     pub(crate) block_cache_mib: Option<u64>,
+    /// Kept answers that are compared with the store in a second; 0: none.
+    #[arg(long, env = "GROUNDPLANE_AUDIT_KEYS_PER_SECOND", default_value_t = 200)]
+    pub(crate) audit_keys_per_second: u32,
     /// Stop when standard input closes, so that a supervisor that dies takes us along.
     #[arg(long, env = "GROUNDPLANE_EXIT_ON_STDIN_EOF", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) exit_on_stdin_eof: bool,

@@ -28,6 +28,12 @@ pub(crate) const STORE_VARIABLE: &str = "GROUNDPLANE_STORE";
 /// The environment variable by which tests are told of a cluster: `host:port,host:port`.
 const TEST_VARIABLE: &str = "GROUNDPLANE_TEST_CQL";
 
+/// The environment variable by which tests are told how many rows the widest partition gets.
+const WIDE_VARIABLE: &str = "GROUNDPLANE_TEST_WIDE_ROWS";
+
+/// Tests of a cluster that asks for a password.
+const LOGIN_TESTS: &str = "login::";
+
 /// How long one node may take to start. On two cores that others use as well it takes half a minute.
 const START_MAX: Duration = Duration::from_secs(240);
 /// How long a node may take to stop; it writes its memtables to files first.
@@ -125,6 +131,16 @@ impl Cluster {
     /// Its contact points: `host:port,host:port`.
     pub(crate) fn hosts(&self) -> String {
         self.running.hosts()
+    }
+
+    /// Where each node listens.
+    pub(crate) fn nodes(&self) -> Vec<SocketAddr> {
+        (1..=self.running.pids.len() as u8).map(|n| SocketAddr::from(([127, 0, 0, n], self.running.port))).collect()
+    }
+
+    /// Sends a node, counted from 0, a signal: -STOP, -CONT.
+    pub(crate) fn signal(&self, node: usize, which: &str) -> Result<()> {
+        signal(which, *self.running.pids.get(node).context("there is no such node")?)
     }
 
     /// An address for `--store`, with a keyspace of its own that is kept as often as there are nodes.
@@ -261,6 +277,8 @@ impl Running {
         let (pid, log) = (self.pids[usize::from(n) - 1], folder().join(format!("node-{n}/log")));
         let mut told = Instant::now();
         while !there() {
+            // A process that was started a moment ago may not have its own arguments yet.
+            std::thread::sleep(LOOK_EVERY);
             if !is_node(pid) {
                 bail!("node {n} ended:\n{}", last_lines(&log));
             }
@@ -271,7 +289,6 @@ impl Running {
                 told = Instant::now();
                 println!("node {n} does not {what} yet, after {:.0} s", begun.elapsed().as_secs_f64());
             }
-            std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }
@@ -450,13 +467,32 @@ fn last_lines(log: &Path) -> String {
 
 /// The conformance suite of the store, and what belongs to it, on a real cluster. Answers how many tests passed and
 /// failed.
-pub(crate) fn conformance(nodes: u8) -> Result<(u64, u64)> {
-    let cluster = Cluster::have(nodes)?;
+pub(crate) fn conformance(nodes: u8, only: Option<&str>, wide_rows: Option<u64>) -> Result<(u64, u64)> {
+    let (mut passed, mut failed) = (0, 0);
+    if only != Some(LOGIN_TESTS) {
+        let cluster = Cluster::have(nodes)?;
+        let arguments = only.map_or(["--skip", LOGIN_TESTS], |only| ["--nocapture", only]);
+        (passed, failed) = cluster_tests(&cluster, &arguments, wide_rows)?;
+    }
+    // Those of a cluster that asks for a password need one of their own.
+    if only.is_none_or(|only| only == LOGIN_TESTS) && Running::find()?.is_none() {
+        let cluster = Cluster { running: Running::start(1, true)?, ours: true };
+        let (more, more_failed) = cluster_tests(&cluster, &[LOGIN_TESTS], None)?;
+        (passed, failed) = (passed + more, failed + more_failed);
+    }
+    Ok((passed, failed))
+}
+
+/// Runs tests of the store that need a cluster.
+fn cluster_tests(cluster: &Cluster, arguments: &[&str], wide_rows: Option<u64>) -> Result<(u64, u64)> {
     println!("conformance on {}", cluster.hosts());
     let mut tests = shell::cargo();
     // All crates together ask for the same features as their other tests do, so that dependencies are built once.
     tests.args(["test", "--workspace", "--test", "cluster", "--", "--ignored", "--test-threads", "2"]);
-    tests.env(TEST_VARIABLE, cluster.hosts());
+    tests.args(arguments).env(TEST_VARIABLE, cluster.hosts());
+    if let Some(rows) = wide_rows {
+        tests.env(WIDE_VARIABLE, rows.to_string());
+    }
     let (passed, failed, ended_well) = crate::test::counted(&mut tests, crate::test::cargo_counts)?;
     ensure!(ended_well || failed > 0, "the tests could not be run");
     Ok((passed, failed))

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 
 use crate::{
     cassandra::{Engine, STORE_VARIABLE},
+    memcached::{Memcached, NODES_VARIABLE},
     node::Node,
     postgres::Postgres,
     shell,
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     #[arg(long)]
     verbose: bool,
 }
+
+/// Processes that only read, beside one that writes to a cluster.
+const READERS: &str = "2";
 
 /// One pass for each by default.
 const HTTP_VERSIONS: &str = "2,1.1";
@@ -83,6 +87,8 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
     };
     let postgres = Postgres::start()?;
     let cluster = args.engine.cluster()?;
+    // A cluster is played whole: memcached in front of it, and two processes that only read beside the one that writes.
+    let memcached = cluster.as_ref().map(|_| Memcached::start()).transpose()?;
 
     let mut passes: Vec<(&str, &str)> = Vec::new();
     if args.plane != Plane::Groundplane {
@@ -101,7 +107,10 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
             command.arg("--bin").arg(bin);
         }
         if let Some(cluster) = &cluster {
-            command.env(STORE_VARIABLE, cluster.store("e2e"));
+            command.env(STORE_VARIABLE, cluster.store("e2e")).args(["--readers", READERS]);
+        }
+        if let Some(memcached) = &memcached {
+            command.env(NODES_VARIABLE, memcached.address.to_string());
         }
         for (flag, value) in [("--only", &args.only), ("--may-fail", &args.may_fail)] {
             if let Some(value) = value {

@@ -1,7 +1,8 @@
-//! `cargo xtask faults`: what happens to reads and writes when memcached is down, slow, wrong, cold or late. A line a
-//! failure: what was measured, the bar, and whether it holds. Real memcached, a store whose time and errors are scripted,
-//! and a proxy between them that spoils what passes.
+//! `cargo xtask faults`: what happens to reads and writes when memcached or a cluster is down, slow, wrong, cold or late. A
+//! line a failure: what was measured, the bar, and whether it holds. Real memcached before a store whose time and errors
+//! are scripted, a real cluster of three nodes, and proxies between that spoil what passes.
 
+mod cluster;
 mod cold;
 mod consistency;
 mod down;
@@ -96,8 +97,32 @@ const ROWS: &[Row] = &[
     ("F22", "old server", "found at start, not used, no errors", wrong::old_server),
     ("F23", "fill races a change", "0 keys stale for good in 10^6 histories and all orders", consistency::histories),
     ("F25", "lost invalidations", "stale <= 60 s, none for good", consistency::lost),
+    (
+        "F25",
+        "the auditor",
+        ">= 99 % of what is put back behind the protocol's back is found within 5 min",
+        cluster::audited,
+    ),
     ("F26", "node returns", "0 stale reads after 10,000 changes while it was away", consistency::returns),
     ("F27", "absent, then created", "seen <= 1 s, absence kept <= 30 s", consistency::negative),
+    (
+        "F24",
+        "replica is late",
+        "old for 2 s at most, none for good; cluster of three, one stopped and woken up",
+        cluster::late_replica,
+    ),
+    ("F28", "read your writes", "0 old values past the caches, in another process", cluster::read_your_writes),
+    ("F31", "one node slow by 200 ms", "p99 <= 2 times, <= 5 % of reads sent twice", cluster::slow_node),
+    (
+        "F32",
+        "cluster frozen",
+        "hits p99 <= 1.1 times, in flight <= ceiling, failures within deadline + 10 % a turn, back <= 5 s",
+        cluster::frozen,
+    ),
+    ("F33", "a node breaks connections", "<= 1.10 attempts a read", cluster::errors),
+    ("F34", "callers go away", "<= 1 connection a second and node dialled, then all well", cluster::abandoned),
+    ("F35", "ports held by others", "read again <= 10 s, no tight loop of dials", cluster::ports),
+    ("F36", "a shard fails in a batch", "0 keys said to be absent that are not", cluster::shard),
     ("suite", "the store's own suite", "nothing stale, with memcached in front", consistency::suite),
     ("F47", "poison in the cache", "other keys right, asked of the store once, gone after", wrong::poison),
 ];
@@ -126,6 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {
         };
         println!("{id:<6}{name:<24}{verdict:<9}{} | {bar}", outcome.measured);
     }
+    cluster::end();
     Ok((passed, failed))
 }
 
@@ -134,5 +160,5 @@ const UNTIMED: [&str; 6] = ["F14", "F21", "F22", "F27", "suite", "F47"];
 
 /// For `cargo xtask test`.
 pub(crate) fn short() -> Result<(u64, u64)> {
-    run(&Args { short: true, rows: UNTIMED.map(str::to_owned).into(), ..Args::default() })
+    run(&Args { short: true, rows: UNTIMED.map(str::to_owned).into() })
 }

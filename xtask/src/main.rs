@@ -62,6 +62,12 @@ enum Task {
         /// Nodes, if no cluster runs already.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
         nodes: u8,
+        /// Only tests whose name contains this, with what they say.
+        #[arg(long)]
+        only: Option<String>,
+        /// Rows of the widest partition; 2000000 takes some minutes.
+        #[arg(long)]
+        wide_rows: Option<u64>,
     },
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
@@ -124,7 +130,9 @@ fn main() -> ExitCode {
             Ok(())
         }),
         Task::Cassandra(what) => cassandra::run(what),
-        Task::Conformance { nodes } => cassandra::conformance(nodes).and_then(counted),
+        Task::Conformance { nodes, only, wide_rows } => {
+            cassandra::conformance(nodes, only.as_deref(), wide_rows).and_then(counted)
+        }
         Task::Bench(what) => bench::run(what),
         Task::Dashboards { check } => dashboards::run(check),
         Task::Tidy => tidy::run(),

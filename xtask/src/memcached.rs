@@ -3,6 +3,7 @@
 //! The server runs under a shell that ends it when our end of a pipe closes. So it goes when we go, however we go.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt,
@@ -14,6 +15,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{postgres, shell};
+
+/// The environment variable by which the program is told of it.
+pub(crate) const NODES_VARIABLE: &str = "GROUNDPLANE_MEMCACHED";
 
 const BINARY: &str = "/usr/bin/memcached";
 /// How long it may take from its start to the first answer.
@@ -109,6 +113,39 @@ impl Memcached {
             }
         }
         Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// What the store's keys there hold, as it came.
+    pub(crate) fn values(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let names: Vec<String> = self.items()?.into_iter().map(|(name, _)| name).collect();
+        let mut values = BTreeMap::new();
+        let mut stream = BufReader::new(TcpStream::connect(self.address)?);
+        stream.get_ref().set_read_timeout(Some(Duration::from_secs(5)))?;
+        for name in names {
+            stream.get_mut().write_all(format!("get {name}\r\n").as_bytes())?;
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let Some(length) = line.trim().rsplit(' ').next().and_then(|it| it.parse::<usize>().ok()) else { continue };
+            let mut value = vec![0; length];
+            stream.read_exact(&mut value)?;
+            let mut rest = [0; 7];
+            stream.read_exact(&mut rest)?;
+            values.insert(name, value);
+        }
+        Ok(values)
+    }
+
+    /// Puts a value past everybody, for an hour.
+    pub(crate) fn put(&self, name: &str, value: &[u8]) -> Result<()> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(&[format!("set {name} 0 3600 {}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat())?;
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer)?;
+        if &answer != b"STORED\r\n" {
+            bail!("memcached did not take {name}");
+        }
+        Ok(())
     }
 
     /// Names of the store's keys there, and how many seconds each has to live.

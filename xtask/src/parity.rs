@@ -28,9 +28,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use gp_synth::{Network, Size as NetworkSize, Spec};
 
-use crate::{cassandra::Engine as Rows, node::Node, postgres::Postgres, shell};
+use crate::{cassandra::Engine as Rows, memcached::Memcached, node::Node, postgres::Postgres, shell};
 use engine::Engine;
-use planes::{Ours, Reference};
+use planes::{Behind, Ours, Reference};
 use report::Report;
 use world::World;
 
@@ -128,6 +128,8 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let postgres = Postgres::start()?;
     let cluster = args.rows.cluster()?;
     let store = cluster.as_ref().map(|cluster| cluster.store("parity"));
+    let memcached = cluster.as_ref().map(|_| Memcached::start()).transpose()?;
+    let behind = Behind { store, memcached: memcached.as_ref().map(|it| it.address) };
     let mut folder = tempfile::Builder::new().prefix("groundplane-parity-").tempdir()?;
     if args.keep {
         folder.disable_cleanup(true);
@@ -136,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
-            done = compare(args, &bin, store.as_deref(), &node, &postgres, folder.path()) => done,
+            done = compare(args, &bin, &behind, &node, &postgres, folder.path()) => done,
             _ = tokio::signal::ctrl_c() => bail!("stopped before the end"),
         }
     })
@@ -153,7 +155,7 @@ fn day_us(day: Option<&str>) -> Result<i64> {
 async fn compare(
     args: &Args,
     bin: &std::path::Path,
-    store: Option<&str>,
+    behind: &Behind,
     node: &Node,
     postgres: &Postgres,
     dir: &std::path::Path,
@@ -178,7 +180,7 @@ async fn compare(
     );
 
     let reference = Reference::start(node, postgres, &network, dir, &world.together).await?;
-    let ours = Ours::start(bin, store, dir, &network, &reference).await?;
+    let ours = Ours::start(bin, behind, dir, &network, &reference).await?;
     ours.settle(head, &serde_json::json!({})).await?;
     println!("groundplane has read everything after {:.1} s", begun.elapsed().as_secs_f64());
     let reading = Instant::now();

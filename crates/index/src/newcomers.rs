@@ -34,6 +34,15 @@ mod part {
     pub(super) const HOUR: u8 = 2;
 }
 
+/// How long the partition at the beginning of a key is, the number of the table not counted.
+pub(crate) fn partition_len(key: &[u8], hour: usize) -> Option<usize> {
+    match *key.first()? {
+        part::DAYS => Some(1),
+        part::HOUR => Some(1 + hour),
+        _ => None,
+    }
+}
+
 /// The hour of a time, since 1970. What is before 1970 is in the first one.
 fn hour_of(at_us: i64) -> u32 {
     u32::try_from(at_us.max(0) / HOUR_US).unwrap_or(u32::MAX)

@@ -110,23 +110,32 @@ pub fn set_state(view: &mut View<'_>, did: &str, state: &RepoState) {
     view.put(key(did), prost::Message::encode_to_vec(&row));
 }
 
-/// Collection, record key and version of the records kept of a repo, in the order of their places, after one of them.
+/// Collection, record key and version of the records kept of a repo, in the order of their places, after one of them: as
+/// many as `limit`, or all that are left.
 pub fn records(
     view: &View<'_>,
     did: &str,
     after: Option<&(String, String)>,
     limit: usize,
 ) -> Result<Vec<(String, String, Cid)>> {
-    let mut scan = Scan::of(Key::of(&RECORD).atom(&atom::did(did)).partition()).limit(limit);
-    if let Some((collection, rkey)) = after {
-        scan = scan.after(atom::path(collection, rkey).to_vec());
-    }
+    let mut after = after.map(|(collection, rkey)| atom::path(collection, rkey).to_vec());
     let mut found = Vec::new();
-    for row in view.scan(&scan)?.rows {
-        let mut parts = Parts::of(RECORD.name, row.clustering());
-        found.push((parts.nsid()?, parts.rkey()?, RecordRow::read(&row.value)?.cid()));
+    loop {
+        let rest = Scan::of(Key::of(&RECORD).atom(&atom::did(did)).partition()).limit(limit - found.len());
+        let page = view.scan(&match after.take() {
+            Some(after) => rest.after(after),
+            None => rest,
+        })?;
+        for row in &page.rows {
+            let mut parts = Parts::of(RECORD.name, row.clustering());
+            found.push((parts.nsid()?, parts.rkey()?, RecordRow::read(&row.value)?.cid()));
+        }
+        // A page of large records ends before its limit.
+        match page.rows.last().filter(|_| page.more && found.len() < limit) {
+            Some(last) => after = Some(last.clustering().to_vec()),
+            None => return Ok(found),
+        }
     }
-    Ok(found)
 }
 
 /// The latest revision of a repo whose records are all visible.
@@ -136,4 +145,51 @@ pub async fn get_latest_rev(
 ) -> Result<gp_proto::GetLatestRevResponse> {
     let rev = state_of(&cx.store, &req.actor_did).await?.map(|s| s.rev).unwrap_or_default();
     Ok(gp_proto::GetLatestRevResponse { rev })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use gp_atproto::json;
+
+    use super::*;
+    use crate::{
+        records,
+        testing::{World, did},
+    };
+
+    /// A job of a hundred records of a megabyte each is more than one page of a scan has.
+    #[tokio::test]
+    async fn large_records_are_listed_to_the_end() {
+        const COLLECTION: &str = "app.bsky.feed.post";
+        const RECORDS: usize = 20;
+        let world = World::new();
+        let block: Bytes = json::to_cbor(&serde_json::json!({ "text": "x".repeat(700_000) })).unwrap().into();
+        world
+            .write(move |view| {
+                for n in 0..RECORDS {
+                    let row = RecordRow {
+                        flags: records::Flags::default(),
+                        indexed_at_us: 1,
+                        first_indexed_at_us: 1,
+                        block: block.clone(),
+                    };
+                    view.put(
+                        records::key(&did("ann"), COLLECTION, &format!("3laaaaaaaaa{}2", (b'a' + n as u8) as char)),
+                        row.write(),
+                    );
+                }
+                Ok(())
+            })
+            .await;
+        let (all, some) = world
+            .write(|view| {
+                let all = records(view, &did("ann"), None, 100)?;
+                let after = (all[2].0.clone(), all[2].1.clone());
+                Ok((all, records(view, &did("ann"), Some(&after), 10)?))
+            })
+            .await;
+        assert_eq!((all.len(), some.len()), (RECORDS, 10));
+        assert_eq!(some[0], all[3]);
+    }
 }

@@ -4,9 +4,13 @@
 //! told apart by the first byte of the position, and a head that counts the rows beside it. One partition for all
 //! kinds means that one read gives all counts of a post, and that a count and its row change in one atomic write.
 
+use gp_atproto::compact;
 use gp_store::{Cache, Column, Key, KeyBuilder, Kind, Scan, Table};
 
 use crate::{atom, records};
+
+/// Rows of one bucket of a partition in a cluster: some five megabytes.
+const BUCKET_ROWS: u32 = 50_000;
 
 const fn col(name: &'static str, kind: Kind) -> Column {
     Column { name, kind }
@@ -20,6 +24,7 @@ pub static RECORD: Table = Table {
     clustering: &[col("collection", Kind::Atom), col("rkey", Kind::Atom)],
     value: &[col("record_row", Kind::Bytes)],
     cache: Cache::NearAs(records::served),
+    bucket_rows: None,
 };
 
 /// What is known of an account: one row, the head.
@@ -30,6 +35,7 @@ pub static ACTOR: Table = Table {
     clustering: &[],
     value: &[col("actor_row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: None,
 };
 
 /// How far a repo has been followed: one row, the head. Apart from `actor`, because it changes with every commit.
@@ -40,6 +46,7 @@ pub static REPO: Table = Table {
     clustering: &[],
     value: &[col("repo_row", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// What an account did. Head: its counts. Positions begin with a tag of [`by`].
@@ -50,6 +57,7 @@ pub static BY: Table = Table {
     clustering: &[col("kind", Kind::Tag), col("position", Kind::Bytes)],
     value: &[col("row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: Some(BUCKET_ROWS),
 };
 
 /// What was done to a subject (an account or any URI). Head: its counts. Positions begin with a tag of [`on`].
@@ -60,6 +68,7 @@ pub static ON: Table = Table {
     clustering: &[col("kind", Kind::Tag), col("position", Kind::Bytes)],
     value: &[col("row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: Some(BUCKET_ROWS),
 };
 
 /// Notifications of one recipient, newest first.
@@ -70,6 +79,7 @@ pub static NOTIFICATION: Table = Table {
     clustering: &[col("sort_at", Kind::MicrosDesc), col("id", Kind::Bytes)],
     value: &[col("notification_row", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: Some(BUCKET_ROWS),
 };
 
 /// Labels of one subject.
@@ -80,6 +90,7 @@ pub static LABEL: Table = Table {
     clustering: &[col("src", Kind::Atom), col("val_cid", Kind::Bytes)],
     value: &[col("label_row", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// What only the account itself may see: mutes, bookmarks, drafts, preferences, seen marks. Head: its counts.
@@ -91,6 +102,7 @@ pub static PRIVATE: Table = Table {
     clustering: &[col("kind", Kind::Tag), col("position", Kind::Bytes)],
     value: &[col("row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: None,
 };
 
 /// Which account holds a handle: one row, the head.
@@ -101,6 +113,7 @@ pub static HANDLE: Table = Table {
     clustering: &[],
     value: &[col("did", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: None,
 };
 
 /// Takedowns by this service, kept apart from their subjects so that they outlive and precede them.
@@ -111,6 +124,7 @@ pub static TAKEDOWN: Table = Table {
     clustering: &[col("blob_cid", Kind::Bytes)],
     value: &[col("takedown_row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: None,
 };
 
 /// Small things of which there is one: positions in upstream streams, the operator's lists.
@@ -121,6 +135,7 @@ pub static META: Table = Table {
     clustering: &[col("position", Kind::Bytes)],
     value: &[col("value", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// What was derived from a post that is a reply or notified somebody, and what a deleted post left behind: one row a
@@ -132,6 +147,7 @@ pub static POST: Table = Table {
     clustering: &[col("rkey", Kind::Atom)],
     value: &[col("post_row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: None,
 };
 
 /// Tags that the operator put on a record.
@@ -142,6 +158,7 @@ pub static TAGS: Table = Table {
     clustering: &[],
     value: &[col("tags_row", Kind::Bytes)],
     cache: Cache::Near,
+    bucket_rows: None,
 };
 
 /// All versions of records whose readers name a version (`site.standard.*`).
@@ -152,6 +169,7 @@ pub static VERSION: Table = Table {
     clustering: &[col("cid", Kind::Bytes)],
     value: &[col("record_row", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// Accounts by the hour in which they were first seen, and a count for each hour. See `newcomers.rs`.
@@ -162,6 +180,7 @@ pub static NEWCOMER: Table = Table {
     clustering: &[col("day_or_first_seen_at_did", Kind::Bytes)],
     value: &[col("hours", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: Some(BUCKET_ROWS),
 };
 
 /// Who and what is popular, in steps of powers of two. See `popular.rs`.
@@ -172,6 +191,7 @@ pub static POPULAR: Table = Table {
     clustering: &[col("step", Kind::Tag), col("subject", Kind::Atom)],
     value: &[],
     cache: Cache::Never,
+    bucket_rows: Some(BUCKET_ROWS),
 };
 
 /// The items of everybody's feeds by the hour: what the window of timelines is filled from. See `window.rs`.
@@ -182,6 +202,7 @@ pub static RECENT: Table = Table {
     clustering: &[col("sort_at_tie_did_type_rkey", Kind::Bytes)],
     value: &[col("flags", Kind::Bytes)],
     cache: Cache::Never,
+    bucket_rows: Some(BUCKET_ROWS),
 };
 
 /// All tables. A table that is not here cannot be opened.
@@ -204,6 +225,29 @@ pub static ALL: &[&Table] = &[
     &POPULAR,
     &RECENT,
 ];
+
+/// How long the partition at the beginning of a key is, the number of the table not counted; nothing for what is no key
+/// of the table. Keys in a folder do not say it, and to move them to a cluster it must be known.
+pub fn partition_len(table: &Table, key: &[u8]) -> Option<usize> {
+    let hour = size_of::<u32>();
+    match table.id {
+        id if id == NEWCOMER.id => return crate::newcomers::partition_len(key, hour),
+        id if id == RECENT.id => return Some(hour),
+        _ => {}
+    }
+    let mut len = 0;
+    for column in table.partition {
+        len += match column.kind {
+            Kind::Atom => compact::atom_len(key.get(len..)?).ok()?,
+            Kind::Tag => 1,
+            Kind::MicrosDesc => size_of::<i64>(),
+            Kind::U32Desc => size_of::<u32>(),
+            // Free bytes say no length; the tables that have them there are above.
+            Kind::Bytes => return None,
+        };
+    }
+    (len > 0).then_some(len)
+}
 
 /// Kinds of rows in `by`. On disk: never reused, never renumbered.
 ///

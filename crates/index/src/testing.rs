@@ -50,6 +50,14 @@ impl World {
     /// An empty world.
     pub(crate) fn new() -> Self {
         let store = Store::mem(tables::ALL);
+        // Whatever is written by any test: a key can be taken apart by what its table declares.
+        store.observe(|batch| {
+            for key in batch.changes().iter().map(|change| &change.key) {
+                let table = tables::ALL.iter().find(|table| table.id == key.table_id()).expect("is declared");
+                let len = tables::partition_len(table, &key.bytes()[1..]);
+                assert_eq!(len, Some(key.partition().len()), "{} {key:?}", table.name);
+            }
+        });
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let cx = Cx {
             window: Window::over_empty(&store, 1 << 20),

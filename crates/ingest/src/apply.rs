@@ -126,25 +126,34 @@ pub(crate) struct Applier {
     pub(crate) policy: Policy,
     pub(crate) drops: Arc<Drops>,
     pub(crate) held: Held,
+    /// What it does is thrown away: it only shows what will be read (`gp_store::Writer::submit_foreseen`).
+    pub(crate) rehearses: bool,
 }
 
 impl Applier {
+    /// The same, for rehearsals: it counts for itself and keeps nothing aside.
+    pub(crate) fn for_rehearsals(&self) -> Self {
+        Self { policy: self.policy, drops: Arc::default(), held: Held::default(), rehearses: true }
+    }
+
     /// Applies one event that has just come in. `touch` is set when the account's row may be missing.
-    pub(crate) fn event(&self, view: &mut View<'_>, item: Item, touch: bool) -> gp_index::Result<After> {
+    pub(crate) fn event(&self, view: &mut View<'_>, item: &Arc<Item>, touch: bool) -> gp_index::Result<After> {
         let did = Arc::clone(&item.did);
         let mut state = repos::state(view, &did)?;
         let mut after = After::default();
         let deleted = state.as_ref().filter(|s| s.status == RepoStatus::Deleted);
         // What happened before its deletion does not bring an account back.
         let is_past = deleted.is_some_and(|s| item.facts.rev() <= s.rev.as_str());
-        if (touch || state.is_none() || deleted.is_some()) && !is_past && actors::touch(view, &did, item.time_us)? {
+        // In a rehearsal a state that was not read yet looks like none.
+        let is_new = state.is_none() && !self.rehearses;
+        if (touch || is_new || deleted.is_some()) && !is_past && actors::touch(view, &did, item.time_us)? {
             jobs::put(view, JobKind::Refresh, &did, "")?;
             after.refresh = true;
         }
-        let verdict = self.decide(view, &item, &mut state, &mut after)?;
+        let verdict = self.decide(view, item, &mut state, &mut after)?;
         if verdict == Verdict::Held {
             if state.as_ref().is_some_and(|s| s.status == RepoStatus::Resyncing) {
-                self.held.push(item);
+                self.held.push(Arc::clone(item));
             } else {
                 // The row is gone if reading the repo was given up; this event is the occasion to try again.
                 let given_up = jobs::row(view, JobKind::Resync, &did)?.is_none();
@@ -248,6 +257,9 @@ impl Applier {
         match apply_op(view, did, rev, op, time_us, applied) {
             Err(error @ gp_index::Error::Corrupt { .. }) => {
                 view.roll_back(mark);
+                if self.rehearses {
+                    return Ok(());
+                }
                 self.drops.lost(DropReason::OwnState);
                 tracing::error!(did, collection = op.collection, rkey = op.rkey, %error, "an operation was left out");
                 Ok(())
@@ -561,7 +573,7 @@ mod tests {
             let tables: Vec<_> = gp_index::tables::ALL.iter().chain(crate::TABLES).copied().collect();
             let (writer, _) =
                 gp_store::Writer::start(gp_store::Store::mem(&tables), gp_store::WriterConfig::default()).unwrap();
-            let applier = Applier { policy: POLICY, drops: Arc::default(), held: Held::default() };
+            let applier = Applier { policy: POLICY, drops: Arc::default(), held: Held::default(), rehearses: false };
             Self { applier: Arc::new(applier), writer }
         }
 
@@ -574,8 +586,10 @@ mod tests {
         }
 
         async fn event(&self, facts: Facts) -> After {
-            self.run(|applier, view, did| applier.event(view, Item { did: Arc::clone(did), time_us: 1, facts }, false))
-                .await
+            self.run(|applier, view, did| {
+                applier.event(view, &Arc::new(Item { did: Arc::clone(did), time_us: 1, facts }), false)
+            })
+            .await
         }
 
         async fn state(&self) -> (String, RepoStatus) {

@@ -29,6 +29,7 @@ pub(crate) static DEAD_LETTER: Table = Table {
     clustering: &[Column { name: "id", kind: Kind::Bytes }],
     value: &[Column { name: "reason_and_operation", kind: Kind::Bytes }],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// Largest operation kept as a dead letter.
@@ -233,12 +234,21 @@ impl Bsync {
         let mut page = page.into_iter().peekable();
         while page.peek().is_some() {
             let (job, time_us) = (Arc::clone(shared), (shared.cx.now_us)());
-            let ops: Vec<Operation> = page.by_ref().take(OPS_PER_JOB).collect();
+            let ops: Arc<[Operation]> = page.by_ref().take(OPS_PER_JOB).collect();
+            let shown = Arc::clone(&ops);
             let count = ops.len() as u64;
             let mut last = position.load(Relaxed);
+            let rehearsal = move |view: &mut View<'_>| {
+                for op in shown.iter() {
+                    let mark = view.mark();
+                    if effect(view, op, time_us).is_err() {
+                        view.roll_back(mark);
+                    }
+                }
+            };
             let reached = shared
-                .run(move |view| {
-                    for op in &ops {
+                .run_foreseen(rehearsal, move |view| {
+                    for op in ops.iter() {
                         match op.id() {
                             // Without a place in the log it can neither be ordered nor kept.
                             None => job.drops.lost(DropReason::PrivateOp),

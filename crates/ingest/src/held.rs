@@ -31,7 +31,7 @@ struct Inner {
 #[derive(Default, Debug)]
 pub(crate) struct HeldRepo {
     /// The events, unless there were too many.
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<Arc<Item>>,
     /// The highest revision seen, also of events not kept.
     pub(crate) rev_max: String,
     /// Some events were not kept: only a reading that reaches `rev_max` will do.
@@ -50,7 +50,7 @@ impl Held {
     }
 
     /// Keeps an event, or remembers at least that there was one. Nothing happens for a repo that is not open.
-    pub(crate) fn push(&self, item: Item) {
+    pub(crate) fn push(&self, item: Arc<Item>) {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let Some(repo) = inner.repos.get_mut(&item.did) else { return };
@@ -94,8 +94,8 @@ mod tests {
     use super::*;
     use crate::facts::Facts;
 
-    fn item(did: &Arc<str>, rev: &str) -> Item {
-        Item { did: Arc::clone(did), time_us: 0, facts: Facts::Unverified { rev: rev.into() } }
+    fn item(did: &Arc<str>, rev: &str) -> Arc<Item> {
+        Arc::new(Item { did: Arc::clone(did), time_us: 0, facts: Facts::Unverified { rev: rev.into() } })
     }
 
     #[test]

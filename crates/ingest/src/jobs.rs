@@ -36,6 +36,7 @@ pub(crate) static JOB: Table = Table {
     clustering: &[Column { name: "did", kind: Kind::Bytes }],
     value: &[Column { name: "job_row", kind: Kind::Bytes }],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// Rows read at once when jobs are taken from disk.

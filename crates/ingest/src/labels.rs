@@ -21,6 +21,7 @@ use gp_atproto::{
     labels::{Label, LabelStreamMessage},
 };
 use gp_index::{labels::Place, progress};
+use gp_store::View;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -388,7 +389,15 @@ impl Labeler {
         let (job, tracker, gaps) = (Arc::clone(shared), Arc::clone(&self.tracker), Arc::clone(&self.gaps));
         let (source, again_source) = (format!("labels:{}", self.name), again_source(&self.name));
         self.applied_total.fetch_add(labels.len() as u64, Relaxed);
-        let queued = shared.cx.writer.submit(move |view| {
+        let labels: Arc<[Placed]> = labels.into();
+        let shown = Arc::clone(&labels);
+        let rehearsal = move |view: &mut View<'_>| {
+            for Placed { label, index } in shown.iter() {
+                // An error here shows itself again in earnest, if it is one.
+                let _ = gp_index::labels::apply(view, label, Place { seq, index: *index });
+            }
+        };
+        let queued = shared.cx.writer.submit_foreseen(rehearsal, move |view| {
             let mark = view.mark();
             let mut changed = false;
             let mut outcome = labels.iter().try_for_each(|Placed { label, index }| {

@@ -397,8 +397,12 @@ impl Lane {
         let Event { did, time_us, flight, .. } = event;
         let shared = Arc::clone(&self.shared);
         let told = Arc::clone(&did);
+        let item = Arc::new(Item { did, time_us, facts });
+        let shown = Arc::clone(&item);
         self.shared.write(
-            move |view| shared.applier.event(view, Item { did, time_us, facts }, touch),
+            // What it decides on the way is of no interest.
+            move |shared, view| drop(shared.rehearser.event(view, &shown, touch)),
+            move |view| shared.applier.event(view, &item, touch),
             move |shared, after| {
                 if after.refresh {
                     shared.refreshes.ask(&told, Ask { stored: true, ..Ask::default() });
@@ -418,7 +422,9 @@ impl Lane {
     fn submit_identity(&mut self, event: Event) {
         let Event { did, time_us, flight, .. } = event;
         let (shared, told) = (Arc::clone(&self.shared), Arc::clone(&did));
+        let shown = Arc::clone(&did);
         self.shared.write(
+            move |shared, view| drop(shared.rehearser.identity(view, &shown, time_us)),
             move |view| shared.applier.identity(view, &did, time_us),
             move |shared, ask| {
                 if ask {
@@ -431,8 +437,11 @@ impl Lane {
 
     fn submit_account(&mut self, event: Event, active: bool, status: Option<Box<str>>) {
         let Event { did, time_us, flight, .. } = event;
-        let (shared, told) = (Arc::clone(&self.shared), Arc::clone(&did));
+        let (shared, told, shown) = (Arc::clone(&self.shared), Arc::clone(&did), (Arc::clone(&did), status.clone()));
         self.shared.write(
+            move |shared, view| {
+                drop(shared.rehearser.account(view, &shown.0, active, shown.1.as_deref(), time_us));
+            },
             move |view| shared.applier.account(view, &did, active, status.as_deref(), time_us),
             move |shared, after| {
                 let stored = || Ask { stored: true, urgent: true, ..Ask::default() };

@@ -28,6 +28,7 @@ use gp_index::{
     collections,
     repos::{self, RepoStatus},
 };
+use gp_store::View;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -249,6 +250,39 @@ struct Snapshot {
     facts: SyncFacts,
     records: Records<Spooled>,
     order: Vec<u32>,
+}
+
+/// Some records of a snapshot, applied in one job.
+struct Part {
+    of: Arc<Snapshot>,
+    places: Vec<u32>,
+    /// Their blocks, where reading them may wait for a disk.
+    blocks: Option<Vec<Vec<u8>>>,
+}
+
+impl Part {
+    /// Visits each as the operation that brings it.
+    fn each(&self, mut visit: impl FnMut(&Op<'_>) -> gp_index::Result<()>) -> gp_index::Result<()> {
+        let records = &self.of.records;
+        for (number, at) in self.places.iter().map(|at| *at as usize).enumerate() {
+            let in_memory;
+            let block = match &self.blocks {
+                Some(blocks) => &blocks[number][..],
+                None => {
+                    in_memory = records.block(at).map_err(|_| UNREADABLE)?;
+                    &in_memory[..]
+                }
+            };
+            visit(&Op {
+                action: Action::Create,
+                collection: records.collection(at),
+                rkey: records.rkey(at),
+                cid: Some(records.cid(at)),
+                record: Some(block),
+            })?;
+        }
+        Ok(())
+    }
 }
 
 impl Readings {
@@ -474,29 +508,22 @@ impl Readings {
             rest = after;
             let blocks = blocks(&snapshot, chunk).await?;
             let _turn = self.turn(shared, asked).await?;
-            let (job, did, read, chunk) = (Arc::clone(shared), Arc::clone(did), Arc::clone(&snapshot), chunk.to_vec());
             let count = chunk.len() as u64;
+            let part = Arc::new(Part { of: Arc::clone(&snapshot), places: chunk.to_vec(), blocks });
+            let (job, did) = (Arc::clone(shared), Arc::clone(did));
+            let (foreseen, of, shown) = (Arc::clone(shared), Arc::clone(&did), Arc::clone(&part));
+            let rehearsal = move |view: &mut View<'_>| {
+                let mut applied = Applied::default();
+                // An error here shows itself again in earnest, if it is one.
+                let _ = shown.each(|op| {
+                    let _ = foreseen.rehearser.op(view, &of, &shown.of.facts.rev, op, time_us, &mut applied);
+                    Ok(())
+                });
+            };
             shared
-                .run(move |view| {
+                .run_foreseen(rehearsal, move |view| {
                     let mut applied = Applied::default();
-                    for (number, at) in chunk.iter().map(|at| *at as usize).enumerate() {
-                        let in_memory;
-                        let block = match &blocks {
-                            Some(blocks) => &blocks[number][..],
-                            None => {
-                                in_memory = read.records.block(at).map_err(|_| UNREADABLE)?;
-                                &in_memory[..]
-                            }
-                        };
-                        let op = Op {
-                            action: Action::Create,
-                            collection: read.records.collection(at),
-                            rkey: read.records.rkey(at),
-                            cid: Some(read.records.cid(at)),
-                            record: Some(block),
-                        };
-                        job.applier.op(view, &did, &read.facts.rev, &op, time_us, &mut applied)?;
-                    }
+                    part.each(|op| job.applier.op(view, &did, &part.of.facts.rev, op, time_us, &mut applied))?;
                     job.applier.count(&applied);
                     Ok(())
                 })

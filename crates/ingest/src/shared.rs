@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) readers: Pending,
     pub(crate) drops: Arc<Drops>,
     pub(crate) applier: Applier,
+    /// Shows what the applier will read.
+    pub(crate) rehearser: Applier,
     pub(crate) room: Room,
     pub(crate) refreshes: Arc<Queue>,
     pub(crate) resyncs: Arc<Queue>,
@@ -63,12 +65,14 @@ impl Shared {
         };
         let policy =
             Policy { resync_on_first_sight: config.resync_on_first_sight, accept_unproven: config.accept_unproven };
+        let applier = Applier { policy, drops: Arc::clone(&drops), held: Held::default(), rehearses: false };
         Arc::new(Self {
             refreshes: queue(JobKind::Refresh, config.refreshes_running_max),
             // Many may look for their host at the same time; how many then read is bounded apart.
             resyncs: queue(JobKind::Resync, config.resyncs_running_max * 4),
             deletions: queue(JobKind::Delete, config.deletions_running_max),
-            applier: Applier { policy, drops: Arc::clone(&drops), held: Held::default() },
+            rehearser: applier.for_rehearsals(),
+            applier,
             room: Room::new(config.events_in_flight_max, config.bytes_in_flight_max),
             mode: watch::Sender::new(Mode::Running),
             stop: CancellationToken::new(),
@@ -83,16 +87,18 @@ impl Shared {
     }
 
     /// Hands a job to the writer and waits only for a place in its queue. `done` is called on the writer's thread once
-    /// the effects are visible. For lanes: it blocks the thread.
+    /// the effects are visible. For lanes: it blocks the thread. The rehearsal shows what the job will read.
     ///
     /// If the store fails, `done` is not called: positions stay before what was lost, and nothing new is read.
     pub(crate) fn write<T: Send + 'static>(
         self: &Arc<Self>,
+        rehearsal: impl Fn(&Self, &mut View<'_>) + Send + 'static,
         job: impl FnOnce(&mut View<'_>) -> gp_index::Result<T> + Send + 'static,
         done: impl FnOnce(&Arc<Self>, T) + Send + 'static,
     ) {
-        let shared = Arc::clone(self);
-        let queued = futures::executor::block_on(self.cx.writer.submit(move |view| {
+        let (shared, rehearses) = (Arc::clone(self), Arc::clone(self));
+        let rehearsal = move |view: &mut View<'_>| rehearsal(&rehearses, view);
+        let queued = futures::executor::block_on(self.cx.writer.submit_foreseen(rehearsal, move |view| {
             let mark = view.mark();
             let outcome = job(view);
             if outcome.is_err() {
@@ -148,6 +154,15 @@ impl Shared {
         job: impl FnOnce(&mut View<'_>) -> gp_index::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         Ok(self.cx.writer.run(job).await?)
+    }
+
+    /// [`Shared::run`] for a job whose reads can be shown beforehand.
+    pub(crate) async fn run_foreseen<T: Send + 'static>(
+        &self,
+        rehearsal: impl Fn(&mut View<'_>) + Send + 'static,
+        job: impl FnOnce(&mut View<'_>) -> gp_index::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        Ok(self.cx.writer.run_foreseen(rehearsal, job).await?)
     }
 
     /// Work queued or running. Read the position of a stream before this: then "position reached and nothing pending"

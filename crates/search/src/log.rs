@@ -37,6 +37,7 @@ pub static LOG: Table = Table {
     clustering: &[Column { name: "number", kind: Kind::Bytes }],
     value: &[Column { name: "subjects", kind: Kind::Bytes }],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 const LAYOUT: u8 = 1;

@@ -189,7 +189,12 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free loopback port and carries what comes to `server`. The same seed spoils the same bytes.
     pub async fn start(server: SocketAddr, seed: u64) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), server, seed).await
+    }
+
+    /// The same at an address of the caller's choice, for servers that are found by their own addresses.
+    pub async fn start_at(listen: SocketAddr, server: SocketAddr, seed: u64) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let (faults, _) = watch::channel(Faults::none());
         let (cuts, _) = watch::channel(0);

@@ -17,13 +17,35 @@ use gp_store::{
 
 extern crate groundplane_store as gp_store;
 
-static RECORDS: Table =
-    Table { id: 1, name: "records", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
-static CLAIMS: Table =
-    Table { id: 2, name: "claims", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
-static SUBJECTS: Table =
-    Table { id: 3, name: "subjects", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
-static ACTORS: Table = Table { id: 4, name: "actors", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
+static RECORDS: Table = Table {
+    id: 1,
+    name: "records",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: Cache::Never,
+    bucket_rows: None,
+};
+static CLAIMS: Table = Table {
+    id: 2,
+    name: "claims",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: Cache::Never,
+    bucket_rows: None,
+};
+static SUBJECTS: Table = Table {
+    id: 3,
+    name: "subjects",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: Cache::Near,
+    bucket_rows: None,
+};
+static ACTORS: Table =
+    Table { id: 4, name: "actors", partition: &[], clustering: &[], value: &[], cache: Cache::Near, bucket_rows: None };
 
 const ACTORS_KNOWN: u64 = 200_000;
 

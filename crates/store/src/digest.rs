@@ -2,6 +2,7 @@
 //!
 //! Tests and audits compare a store that crashed and went on with one that did not, or two engines with one another.
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Result, Store};
@@ -28,21 +29,41 @@ pub fn digest(store: &Store, table_ids: &[u8]) -> Result<Vec<Digest>> {
     table_ids
         .iter()
         .map(|&table_id| {
-            let (mut rows, mut bytes, mut hash) = (0, 0, 0_u128);
+            let mut sum = Sum::default();
             store.local().each(table_id, &mut |key, value| {
-                rows += 1;
-                bytes += (key.len() + value.len()) as u64;
-                let mut hasher = Xxh3::new();
-                hasher.update(&(key.len() as u64).to_le_bytes());
-                hasher.update(key);
-                hasher.update(&(value.len() as u64).to_le_bytes());
-                hasher.update(value);
-                hash = hash.wrapping_add(hasher.digest128());
+                sum.add(key, value);
                 true
             })?;
-            Ok(Digest { table_id, rows, bytes, hash })
+            Ok(sum.of(table_id))
         })
         .collect()
+}
+
+/// A digest in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Sum {
+    rows: u64,
+    bytes: u64,
+    hash: u128,
+}
+
+impl Sum {
+    /// Adds a row.
+    pub(crate) fn add(&mut self, key: &[u8], value: &Bytes) {
+        self.rows += 1;
+        self.bytes += (key.len() + value.len()) as u64;
+        let mut hasher = Xxh3::new();
+        hasher.update(&(key.len() as u64).to_le_bytes());
+        hasher.update(key);
+        hasher.update(&(value.len() as u64).to_le_bytes());
+        hasher.update(value);
+        self.hash = self.hash.wrapping_add(hasher.digest128());
+    }
+
+    /// All that was added, as the digest of a table.
+    pub(crate) fn of(self, table_id: u8) -> Digest {
+        Digest { table_id, rows: self.rows, bytes: self.bytes, hash: self.hash }
+    }
 }
 
 #[cfg(test)]
@@ -50,8 +71,10 @@ mod tests {
     use super::*;
     use crate::{Batch, Cache, Key, Table};
 
-    static A: Table = Table { id: 1, name: "a", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
-    static B: Table = Table { id: 2, name: "b", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    static A: Table =
+        Table { id: 1, name: "a", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
+    static B: Table =
+        Table { id: 2, name: "b", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
     type Rows<'a> = &'a [(&'static Table, &'a [u8], &'a [u8])];
 

@@ -48,6 +48,9 @@ pub enum Error {
     /// The engine failed while reading or writing.
     #[error("the storage engine failed: {0}")]
     Engine(String),
+    /// What was asked for does not fit what is there. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
     /// The store is closing.
     #[error("the store is closing")]
     Closed,

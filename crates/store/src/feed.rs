@@ -23,8 +23,11 @@ pub(crate) fn run(mut news: Box<dyn Follow>, store: &dyn Fn() -> Option<Store>) 
         match told {
             Ok(told) => {
                 match told {
-                    Told::Nothing => {}
-                    Told::Batches(batches) => batches.iter().for_each(|batch| store.applied_elsewhere(batch)),
+                    Told::Nothing => store.behind(0),
+                    Told::Batches(batches, behind) => {
+                        batches.iter().for_each(|batch| store.applied_elsewhere(batch));
+                        store.behind(behind);
+                    }
                     Told::Gap => {
                         store.forget_all();
                         if heard.is_some() {

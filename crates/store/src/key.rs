@@ -181,7 +181,8 @@ mod tests {
     use super::*;
     use crate::{Cache, Table};
 
-    static T: Table = Table { id: 9, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    static T: Table =
+        Table { id: 9, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
     fn at(micros: i64) -> Key {
         Key::of(&T).atom(b"p").cluster().micros_desc(micros).key()

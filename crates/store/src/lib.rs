@@ -12,8 +12,10 @@
 //!
 //! What does not live here: anything that knows what a like is. Columns are bytes with an order.
 
+mod ahead;
 mod batch;
 mod cache;
+mod copy;
 mod digest;
 mod error;
 mod feed;
@@ -31,7 +33,8 @@ pub mod conformance;
 pub mod engine;
 
 pub use batch::{Batch, Change, VALUE_BYTES_MAX};
-pub use cache::{FarConfig, FarFigures, FarNode};
+pub use cache::{AuditFigures, Audited, FarConfig, FarFigures, FarNode};
+pub use copy::{Copied, CopyEnd, CopyProgress, CopyStep, PartitionLen, copy};
 pub use digest::{Digest, digest};
 pub use error::{Error, Result};
 pub use gp_memcached::DIAL_RESULTS;
@@ -43,7 +46,7 @@ pub use table::{Cache, Column, Kind, Table};
 pub use turns::{Behalf, Purse, on_behalf, pay};
 pub use view::View;
 /// Tables of the store's own.
-pub static TABLES: &[&Table] = &[&cache::far::NODES];
+pub static TABLES: &[&Table] = &[&cache::far::NODES, &copy::COPIES];
 
 pub use writer::{Done, Writer, WriterConfig, WriterFigures};
 

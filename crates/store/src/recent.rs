@@ -56,6 +56,11 @@ impl Recent {
         }
     }
 
+    /// The value kept, for somebody who only looks ahead: it is not counted.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Bytes> {
+        self.kept.peek(&key.bytes()[..]).cloned()
+    }
+
     /// Keeps what the engine found, unless something was applied since it was asked.
     pub(crate) fn fill(&mut self, key: &Key, value: &Bytes, generation: u64) {
         if generation == self.generation && self.bytes_max > 0 && value.len() <= VALUE_KEPT_BYTES_MAX {
@@ -101,7 +106,8 @@ mod tests {
     use super::*;
     use crate::{Cache, Table};
 
-    static T: Table = Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    static T: Table =
+        Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
     fn key(n: u32) -> Key {
         Key::of(&T).atom(b"p").cluster().u32_desc(n).key()

@@ -14,7 +14,7 @@ pub const ROWS_PER_SCAN_MAX: usize = 10_000;
 pub const BYTES_PER_SCAN_MAX: usize = 4 << 20;
 
 /// A range of one partition, in one direction, at most `limit` rows and about [`BYTES_PER_SCAN_MAX`] bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scan {
     pub(crate) partition: Partition,
     /// Begins every position that is wanted.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Batch, Cache, Change, Error, Key, Page, Result, Scan, Table, View,
-    cache::{FarConfig, FarFigures, Near, Ticket, far::Far},
+    cache::{FarConfig, FarFigures, Near, Ticket, audit::Audit, far::Far},
     engine::{
         Local,
         cql::{Cql, CqlConfig},
@@ -83,6 +83,7 @@ struct Inner {
     engine: Box<dyn Local>,
     near: Near,
     far: OnceLock<Arc<Far>>,
+    audit: Arc<Audit>,
     recent: Mutex<Recent>,
     tables: [Option<&'static Table>; 256],
     reads: Arc<Turns>,
@@ -92,6 +93,10 @@ struct Inner {
     companions: RwLock<Vec<Companion>>,
     /// When it was last heard what another process has changed; nothing where this one writes.
     heard: Mutex<Option<Instant>>,
+    /// Batches of another process that are known of and not taken note of yet.
+    behind: AtomicU64,
+    /// Whether another process changes rows of this store.
+    follows: AtomicBool,
 }
 
 /// Told of every applied batch, in order, on the writer's thread. Must be quick and must not call the store.
@@ -130,6 +135,10 @@ pub struct Figures {
     pub tables: u64,
     /// Those of them that are not yet merged; from 20 on writing is slowed.
     pub young_tables: u64,
+    /// Reads of a cluster that were sent to a second node because they were slow, since start.
+    pub hedges: u64,
+    /// Reads of a cluster that were sent again because they failed, since start.
+    pub retries: u64,
     /// Rows that the writer found among its recent ones since start.
     pub recent_hits: u64,
     /// Rows that the writer had to ask of the engine since start.
@@ -165,9 +174,9 @@ impl Store {
     /// Begins to follow what another process changes, if that is not this one's to do.
     fn follow(&self) -> Result<()> {
         let Some(news) = self.inner.engine.follow() else { return Ok(()) };
+        self.inner.follows.store(true, Relaxed);
         self.keep_answers(false);
-        let weak = Arc::downgrade(&self.inner);
-        let store = move || weak.upgrade().map(|inner| Self { inner });
+        let store = self.downgrade();
         let begun = std::thread::Builder::new().name("feed".into()).spawn(move || feed::run(news, &store));
         begun.map(drop).map_err(|e| Error::Engine(format!("a thread for the feed cannot be started: {e}")))
     }
@@ -184,6 +193,7 @@ impl Store {
                 engine,
                 near: Near::new(config.near_cache_bytes),
                 far: OnceLock::new(),
+                audit: Arc::default(),
                 recent: Mutex::new(Recent::new(config.recent_bytes)),
                 tables: by_id,
                 reads: Turns::new(config.reads_in_flight_max, config.reads_waiting_max),
@@ -192,6 +202,8 @@ impl Store {
                 observers: RwLock::new(Vec::new()),
                 companions: RwLock::new(Vec::new()),
                 heard: Mutex::new(None),
+                behind: AtomicU64::new(0),
+                follows: AtomicBool::new(false),
             }),
         }
     }
@@ -217,6 +229,31 @@ impl Store {
     pub(crate) fn seal(&self) {
         if let Some(far) = self.inner.far.get() {
             far.seal();
+        }
+    }
+
+    /// The store for as long as somebody else holds it.
+    pub(crate) fn downgrade(&self) -> impl Fn() -> Option<Self> + Send + Sync + use<> {
+        let weak = Arc::downgrade(&self.inner);
+        move || weak.upgrade().map(|inner| Self { inner })
+    }
+
+    pub(crate) fn audit(&self) -> &Arc<Audit> {
+        &self.inner.audit
+    }
+
+    /// What memcached keeps of keys; nothing for each where there is none.
+    pub(crate) async fn look_far(&self, keys: &[Key]) -> Vec<Option<Option<Bytes>>> {
+        match self.inner.far.get() {
+            Some(far) => far.look(keys).await,
+            None => vec![None; keys.len()],
+        }
+    }
+
+    /// Takes a key out of memcached.
+    pub(crate) fn forget_far(&self, key: &Key) {
+        if let Some(far) = self.inner.far.get() {
+            far.remove(key);
         }
     }
 
@@ -321,7 +358,7 @@ impl Store {
     /// [`Store::get`] for callers who must see every change that was answered, also by another process a moment ago: past
     /// all caches where those may be behind, which they never are in the process that writes. Nothing of it is kept.
     pub async fn get_fresh(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
-        if self.inner.far.get().is_none_or(|far| far.is_at_home()) {
+        if !self.inner.follows.load(Relaxed) && self.inner.far.get().is_none_or(|far| far.is_at_home()) {
             return self.get(keys).await;
         }
         let mut values = Vec::with_capacity(keys.len());
@@ -392,6 +429,7 @@ impl Store {
                 *value = value.take().map(|v| make(key, &v));
             }
             self.inner.near.fill(key, ticket, value.as_ref());
+            self.inner.audit.filled(key);
         }
     }
 
@@ -453,7 +491,12 @@ impl Store {
         let (applied, marked) = match inner.far.get().map(|far| far.mark(cached().map(|c| &c.key), &*inner.engine)) {
             // What is known of the nodes could not be kept, so nothing may change.
             Some(Err(e)) => (Err(e), None),
-            marked => (inner.engine.apply(batch), marked.and_then(Result::ok)),
+            // All or none: whoever finishes or finds the batch also finds which keys may be old in memcached.
+            Some(Ok((marked, remembered))) if !remembered.is_empty() => {
+                let all = [batch.changes(), &remembered].concat();
+                (inner.engine.apply(&Batch::from(all)), Some(marked))
+            }
+            marked => (inner.engine.apply(batch), marked.and_then(Result::ok).map(|(marked, _)| marked)),
         };
         match &applied {
             Ok(()) => inner.recent.lock().applied(batch),
@@ -464,6 +507,7 @@ impl Store {
             far.unmark(marked);
         }
         cached().for_each(|c| inner.near.end(&c.key));
+        inner.audit.changed(&mut cached().map(|c| &c.key), inner.far.get().is_some());
         applied?;
         inner.applied_total.fetch_add(batch.len() as u64, Relaxed);
         for observer in inner.observers.read().iter() {
@@ -478,6 +522,7 @@ impl Store {
         for change in batch.changes().iter().filter(|c| !matches!(self.cache_of(&c.key), Cache::Never)) {
             inner.near.begin(&change.key);
             inner.near.end(&change.key);
+            inner.audit.changed(&mut std::iter::once(&change.key), inner.far.get().is_some());
         }
         for observer in inner.observers.read().iter() {
             observer(batch);
@@ -497,6 +542,16 @@ impl Store {
     /// Everything that another process had applied a moment ago is known.
     pub(crate) fn heard(&self) {
         *self.inner.heard.lock() = Some(Instant::now());
+    }
+
+    /// So many batches of another process are known of and not taken note of yet.
+    pub(crate) fn behind(&self, batches: u64) {
+        self.inner.behind.store(batches, Relaxed);
+    }
+
+    /// Batches of another process that are known of and not taken note of yet; 0 where this one writes.
+    pub fn batches_behind(&self) -> u64 {
+        self.inner.behind.load(Relaxed)
     }
 
     /// How old the news of what another process changes is; nothing where this one writes, or before the first news.
@@ -567,6 +622,8 @@ impl Store {
             memtable_bytes: vitals.memtable_bytes,
             tables: vitals.tables,
             young_tables: vitals.young_tables,
+            hedges: vitals.hedges,
+            retries: vitals.retries,
             recent_hits,
             recent_misses,
         }

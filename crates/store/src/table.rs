@@ -22,6 +22,10 @@ pub struct Table {
     pub value: &'static [Column],
     /// How answers may be kept.
     pub cache: Cache,
+    /// After about so many rows an engine over a cluster cuts a partition into buckets, and no partition of the cluster
+    /// has more than about twice as many; without it a partition is never cut. What is cut is still one partition to
+    /// whoever reads it, but for this: a batch that changes rows of two buckets may be seen in part for a moment.
+    pub bucket_rows: Option<u32>,
 }
 
 /// One declared column.

@@ -224,7 +224,8 @@ mod tests {
     use super::*;
     use crate::{Cache, Table, engine::mem::Mem};
 
-    static T: Table = Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    static T: Table =
+        Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
     fn key(c: u8) -> Key {
         Key::of(&T).atom(b"p").cluster().tag(c).key()

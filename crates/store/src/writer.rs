@@ -7,10 +7,13 @@
 //! submit -> queue -> job, job, job on one view -> one batch -> engine -> each job's Done -> sync, at the latest when due
 //! ```
 //!
+//! In front of a network the jobs of a group are rehearsed first, so that what they will read is read together (`ahead`).
+//!
 //! When the disk is full the group waits here, and its senders behind it, until there is room. When the engine fails
 //! the writer takes nothing more: [`Writer::failed`] says so, and the process should end.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +26,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, Result, Store, View};
+use crate::{
+    Error, Result, Store, View,
+    ahead::{Ahead, Known, Rehearsal},
+};
 
 /// How often in one idle time the engine may tidy up: what it tidies may leave something to tidy.
 const RESTS_MAX: u32 = 2;
@@ -76,7 +82,11 @@ impl Default for WriterConfig {
 /// Called once the group of a job has been applied, or could not be.
 pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
-type Work = Box<dyn FnOnce(&mut View<'_>) -> Done + Send>;
+/// A job, and its reads if it can foresee them.
+struct Work {
+    job: Box<dyn FnOnce(&mut View<'_>) -> Done + Send>,
+    rehearsal: Option<Rehearsal>,
+}
 
 /// The way to the one writer. Cheap to clone.
 #[derive(Clone)]
@@ -181,6 +191,7 @@ impl Writer {
                     store: &store,
                     config: &config,
                     state: &shared,
+                    taken: VecDeque::new(),
                     unsynced_since: None,
                     rests_left: 0,
                     idle_since: Instant::now(),
@@ -200,8 +211,33 @@ impl Writer {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        self.run_work(None, job).await
+    }
+
+    /// [`Writer::run`] for a job that can be rehearsed: see [`Writer::submit_foreseen`].
+    pub async fn run_foreseen<T, E>(
+        &self,
+        rehearsal: impl Fn(&mut View<'_>) + Send + 'static,
+        job: impl FnOnce(&mut View<'_>) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run_work(Some(Box::new(rehearsal)), job).await
+    }
+
+    async fn run_work<T, E>(
+        &self,
+        rehearsal: Option<Rehearsal>,
+        job: impl FnOnce(&mut View<'_>) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let (tell, told) = oneshot::channel();
-        self.submit(move |view| {
+        let job = move |view: &mut View<'_>| -> Done {
             let mark = view.mark();
             let answer = job(view);
             if answer.is_err() {
@@ -214,8 +250,8 @@ impl Writer {
                     Err(e) => answer.and(Err(e.into())),
                 });
             })
-        })
-        .await?;
+        };
+        self.enqueue(Work { job: Box::new(job), rehearsal }).await?;
         told.await.map_err(|_| E::from(Error::Closed))?
     }
 
@@ -225,13 +261,29 @@ impl Writer {
     /// other, run in that order. A job whose keys or values are beyond the store's bounds changes nothing and is told
     /// [`Error::TooLarge`]; the others of its group are not touched.
     pub async fn submit(&self, job: impl FnOnce(&mut View<'_>) -> Done + Send + 'static) -> Result<()> {
+        self.enqueue(Work { job: Box::new(job), rehearsal: None }).await
+    }
+
+    /// [`Writer::submit`] for a job that can be rehearsed: the rehearsal reads what the job will read. It runs any number
+    /// of times on views that are thrown away, over rows that may be missing, and must change nothing but its view. In
+    /// front of a network what it asks for is read before the job runs, together with what others ask for; an engine in
+    /// this process is quick enough, and no rehearsal takes place.
+    pub async fn submit_foreseen(
+        &self,
+        rehearsal: impl Fn(&mut View<'_>) + Send + 'static,
+        job: impl FnOnce(&mut View<'_>) -> Done + Send + 'static,
+    ) -> Result<()> {
+        self.enqueue(Work { job: Box::new(job), rehearsal: Some(Box::new(rehearsal)) }).await
+    }
+
+    async fn enqueue(&self, work: Work) -> Result<()> {
         if self.state.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
         self.state.pending.fetch_add(1, Ordering::AcqRel);
         // A caller that goes away while it waits for a place must not be counted for ever.
         let mut counted = Uncount(Some(&self.state.pending));
-        self.jobs.send(Box::new(job)).await.map_err(|_| Error::Closed)?;
+        self.jobs.send(work).await.map_err(|_| Error::Closed)?;
         counted.0 = None;
         Ok(())
     }
@@ -241,7 +293,8 @@ impl Writer {
         self.state.closing.store(true, Ordering::Release);
         // An empty job wakes the writer if it waits; a full queue means that it does not.
         self.state.pending.fetch_add(1, Ordering::AcqRel);
-        if self.jobs.try_send(Box::new(|_| Box::new(|_| {}))).is_err() {
+        let nothing = Work { job: Box::new(|_| Box::new(|_| {})), rehearsal: None };
+        if self.jobs.try_send(nothing).is_err() {
             self.state.pending.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -312,6 +365,8 @@ struct Loop<'a> {
     store: &'a Store,
     config: &'a WriterConfig,
     state: &'a State,
+    /// Jobs taken from the queue to be rehearsed, of which the last group had no room for all.
+    taken: VecDeque<Work>,
     /// When the oldest change was applied that no sync has covered yet.
     unsynced_since: Option<Instant>,
     rests_left: u32,
@@ -326,7 +381,11 @@ impl Loop<'_> {
             }
             let sync_at = self.unsynced_since.map(|since| since + self.config.sync_every);
             let rest_at = (self.rests_left > 0).then(|| self.idle_since + self.config.rest_after);
-            match wait(&mut inbox, sync_at.into_iter().chain(rest_at).min()) {
+            let next = match self.taken.pop_front() {
+                Some(job) => Next::Job(job),
+                None => wait(&mut inbox, sync_at.into_iter().chain(rest_at).min()),
+            };
+            match next {
                 Next::Job(first) => {
                     self.group(first, &mut inbox);
                     self.idle_since = Instant::now();
@@ -349,17 +408,20 @@ impl Loop<'_> {
     fn group(&mut self, first: Work, inbox: &mut mpsc::Receiver<Work>) {
         let config = self.config;
         let began = Instant::now();
-        let mut view = View::new(self.store.local(), Some(self.store.recent()));
+        let engine = self.store.local();
+        let ahead = Ahead { engine, known: self.read_ahead(&first, inbox) };
+        let engine = if ahead.known.is_empty() { engine } else { &ahead };
+        let mut view = View::new(engine, Some(self.store.recent()));
         let mut jobs: Vec<(Done, Result<()>)> = Vec::new();
         let mut next = Some(first);
         while let Some(job) = next {
             view.begin_job();
-            let done = job(&mut view);
+            let done = (job.job)(&mut view);
             jobs.push((done, view.end_job()));
             let room = jobs.len() < config.jobs_per_group_max
                 && view.len() < config.rows_per_group_max
                 && view.bytes() < config.bytes_per_group_max;
-            next = if room { inbox.try_recv().ok() } else { None };
+            next = if room { self.taken.pop_front().or_else(|| inbox.try_recv().ok()) } else { None };
         }
         if !view.is_empty() {
             self.store.complete(&mut view);
@@ -373,6 +435,21 @@ impl Loop<'_> {
         }
         self.state.jobs.fetch_add(taken, Ordering::Relaxed);
         self.state.pending.fetch_sub(taken, Ordering::AcqRel);
+    }
+
+    /// Takes the jobs that wait and reads what they will read, where that is worth it: where to ask is a round trip.
+    fn read_ahead(&mut self, first: &Work, inbox: &mut mpsc::Receiver<Work>) -> Known {
+        let engine = self.store.local();
+        if engine.remote().is_none() {
+            return Known::default();
+        }
+        while self.taken.len() + 1 < self.config.jobs_per_group_max
+            && let Ok(job) = inbox.try_recv()
+        {
+            self.taken.push_back(job);
+        }
+        let rehearsals = std::iter::once(first).chain(&self.taken).filter_map(|work| work.rehearsal.as_ref());
+        Known::of(rehearsals, engine, self.store.recent())
     }
 
     /// Applies a batch, waiting for room on the disk as long as anybody may still want it applied.
@@ -508,7 +585,8 @@ mod tests {
     use bytes::Bytes;
     use std::sync::{Condvar, Mutex};
 
-    static T: Table = Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
+    static T: Table =
+        Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Near, bucket_rows: None };
 
     fn key(n: u64) -> Key {
         Key::of(&T).atom(b"p").cluster().atom(&n.to_be_bytes()).key()

@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let undisturbed = folder.path().join("undisturbed");
     let program = Program::new(&bin, &undisturbed, &network, &folder.path().join("undisturbed.log"))?;
     let mut process = program.start()?;
+    process.wait_ready(PATIENCE)?;
     process.wait_settled(head, label_head, PATIENCE)?;
     process.stop(STOP_MAX)?;
 

@@ -167,7 +167,7 @@ pub(super) fn lost(scale: Scale) -> Result<Outcome> {
         Ok(Outcome::new(
             for_good == 0 && figures.marks_lost > 0 && stalest <= Duration::from_secs(60),
             format!(
-                "{} of {} marks lost ({:.0} %), {stale_reads} of {looked} reads stale, oldest {:.1} s, {for_good} for good; no auditor yet",
+                "{} of {} marks lost ({:.0} %), {stale_reads} of {looked} reads stale, oldest {:.1} s, {for_good} for good",
                 figures.marks_lost,
                 figures.marks_lost + figures.marks,
                 share * 100.0,

@@ -18,7 +18,7 @@ use gp_store::{
 
 /// The one table: kept, so that its rows go through memcached.
 pub(crate) static ROWS: Table =
-    Table { id: 9, name: "rows", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
+    Table { id: 9, name: "rows", partition: &[], clustering: &[], value: &[], cache: Cache::Near, bucket_rows: None };
 
 /// Visits to the engine at the same time: the ceiling that must hold whatever the cache does.
 pub(crate) const CEILING: usize = 8;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -177,11 +177,20 @@ impl Reference {
     }
 }
 
+/// Where ours keeps its rows.
+#[derive(Default)]
+pub(super) struct Behind {
+    /// An address for `--store`; a folder where there is none.
+    pub(super) store: Option<String>,
+    /// memcached in front of it.
+    pub(super) memcached: Option<SocketAddr>,
+}
+
 impl Ours {
     /// Starts ours over an empty folder, or over an empty keyspace of a cluster.
     pub(super) async fn start(
         bin: &Path,
-        store: Option<&str>,
+        behind: &Behind,
         dir: &Path,
         network: &Network,
         reference: &Reference,
@@ -196,7 +205,8 @@ impl Ours {
             .args(["--bsync-url", &reference.bsync_url, "--bsync-api-key", BSYNC_API_KEY])
             .arg("--data-dir")
             .arg(dir.join("groundplane"))
-            .args(store.map(|store| ["--store", store]).into_iter().flatten())
+            .args(behind.store.iter().flat_map(|store| ["--store", store]))
+            .args(behind.memcached.iter().flat_map(|node| ["--memcached".to_owned(), node.to_string()]))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)

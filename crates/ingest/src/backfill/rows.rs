@@ -18,6 +18,7 @@ pub(crate) static BACKFILL: Table = Table {
     clustering: &[Column { name: "name", kind: Kind::Bytes }],
     value: &[Column { name: "backfill_row", kind: Kind::Bytes }],
     cache: Cache::Never,
+    bucket_rows: None,
 };
 
 /// Kinds of rows. On disk: never reused, never renumbered.

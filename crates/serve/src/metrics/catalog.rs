@@ -46,8 +46,8 @@ pub enum When {
     Memcached,
     /// By nobody yet: the name is kept ready.
     Reserved,
-    /// By a process over a CQL cluster. The name is kept ready; this version has none.
-    Cql,
+    /// By a process over a CQL cluster that does not write there.
+    Follower,
 }
 
 impl When {
@@ -58,7 +58,7 @@ impl When {
             Self::Ingest => "role ingest",
             Self::Memcached => "with memcached",
             Self::Reserved => "not in this version",
-            Self::Cql => "with a CQL store (not in this version)",
+            Self::Follower => "with a CQL store, without the role ingest",
         }
     }
 }
@@ -215,7 +215,7 @@ metrics! {
     /// Time from a change to the end of its invalidation
     CACHE_INVALIDATION_LAG: Histogram "groundplane_cache_invalidation_lag_seconds" [entity] Reserved;
     /// Values of the cache that were compared with the store
-    CACHE_AUDIT: Counter "groundplane_cache_audit" [entity, result] Reserved;
+    CACHE_AUDIT: Counter "groundplane_cache_audit" [entity, result] Always;
     /// Reads that were one with another read of the same key
     COALESCE: Counter "groundplane_coalesce" [entity, role] Memcached;
     /// Most readers that waited for one read since the scrape before the last one
@@ -252,17 +252,21 @@ metrics! {
     /// 1 once writing has stopped for good
     WRITER_FAILED: Gauge "groundplane_writer_failed" [] Always;
     /// Reads of a cluster
-    STORE_READS: Counter "groundplane_store_reads" [table, result] Cql;
+    STORE_READS: Counter "groundplane_store_reads" [table, result] Reserved;
     /// Time of one read of a cluster
-    STORE_READ_DURATION: Histogram "groundplane_store_read_duration_seconds" [table] Cql;
-    /// Second reads sent because the first was slow
-    STORE_HEDGES: Counter "groundplane_store_hedges" [table, reason] Cql;
-    /// Reads sent again because the first failed
-    STORE_RETRIES: Counter "groundplane_store_retries" [table, reason] Cql;
+    STORE_READ_DURATION: Histogram "groundplane_store_read_duration_seconds" [table] Reserved;
+    /// Second reads sent to another node of a cluster because the first was slow
+    STORE_HEDGES: Counter "groundplane_store_hedges" [] Always;
+    /// Reads of a cluster sent again because the first failed
+    STORE_RETRIES: Counter "groundplane_store_retries" [] Always;
     /// Connections to a node that were opened again
-    STORE_RECONNECTS: Counter "groundplane_store_reconnects" [node] Cql;
+    STORE_RECONNECTS: Counter "groundplane_store_reconnects" [node] Reserved;
     /// Part of the budget for retries that is left
-    RETRY_BUDGET_RATIO: Gauge "groundplane_retry_budget_ratio" [target] Cql;
+    RETRY_BUDGET_RATIO: Gauge "groundplane_retry_budget_ratio" [target] Reserved;
+    /// Time since it was last heard what the process that writes has changed
+    FEED_SILENT: Gauge "groundplane_feed_silent_seconds" [] Follower;
+    /// Batches of the process that writes which are known of and not taken note of yet
+    FEED_BEHIND: Gauge "groundplane_feed_behind_batches" [] Follower;
 
     // The network.
 

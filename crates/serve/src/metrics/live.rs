@@ -79,6 +79,11 @@ impl Source for Live {
         let damaged = shared.cx.damage.figures().map(|(table, count)| ([table, "store"], count));
         let spoiled = far.iter().map(|far| (["far", "cache"], far.spoiled));
         page.family(&catalog::RECORD_DECODE_ERRORS, damaged.into_iter().chain(spoiled))?;
+        let audit = shared.cx.store.audit_figures();
+        let audited = [("near", audit.near), ("far", audit.far)].into_iter().flat_map(|(entity, it)| {
+            [([entity, "fresh"], it.fresh), ([entity, "stale"], it.stale), ([entity, "inconclusive"], it.inconclusive)]
+        });
+        page.family(&catalog::CACHE_AUDIT, audited)?;
         page.single(&catalog::CACHE_NEAR_BYTES, store.near_bytes)?;
         page.single(&catalog::STORE_INFLIGHT, store.reads_in_flight)?;
         page.single(&catalog::STORE_LIMIT, store.reads_in_flight_max)?;
@@ -88,6 +93,12 @@ impl Source for Live {
         page.single(&catalog::STORE_DISK_FREE_BYTES, store.disk_free_bytes)?;
         page.single(&catalog::STORE_JOURNALS, store.journals)?;
         page.single(&catalog::STORE_YOUNG_TABLES, store.young_tables)?;
+        page.single(&catalog::STORE_HEDGES, store.hedges)?;
+        page.single(&catalog::STORE_RETRIES, store.retries)?;
+        if let Some(silence) = shared.cx.store.silence() {
+            page.single_f64(&catalog::FEED_SILENT, silence.as_secs_f64())?;
+            page.single(&catalog::FEED_BEHIND, shared.cx.store.batches_behind())?;
+        }
         let writer = shared.cx.writer.figures();
         page.single(&catalog::WRITER_PENDING, writer.pending)?;
         page.single_f64(&catalog::WRITER_BUSY, writer.busy_us as f64 / 1e6)?;

@@ -98,7 +98,8 @@ mod tests {
     use super::*;
     use crate::{Cache, Table};
 
-    static T: Table = Table { id: 9, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
+    static T: Table =
+        Table { id: 9, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Near, bucket_rows: None };
 
     #[test]
     fn what_is_put_comes_back_and_nothing_else_does() {

@@ -28,11 +28,18 @@ use super::{
         ROW_SECONDS, SPOILED_SECONDS, STUB_SECONDS, Said, TOO_LARGE_SECONDS, jittered,
     },
 };
-use crate::{Batch, Error, Key, Result, Table, engine::Local};
+use crate::{Batch, Change, Error, Key, Result, Table, engine::Local};
 
 /// What the writer knows of each node, in the store itself: what begins its keys, and which were being changed.
-pub(crate) static NODES: Table =
-    Table { id: 254, name: "cache_node", partition: &[], clustering: &[], value: &[], cache: crate::Cache::Never };
+pub(crate) static NODES: Table = Table {
+    id: 254,
+    name: "cache_node",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: crate::Cache::Never,
+    bucket_rows: None,
+};
 
 /// Packets of fills under way; with more, what was read is not put.
 const FILLS_IN_FLIGHT_MAX: usize = 256;
@@ -263,6 +270,45 @@ impl Far {
         said
     }
 
+    /// What stands under keys, for somebody who only compares: rows and absences, and nothing for all else.
+    pub(crate) async fn look(&self, keys: &[Key]) -> Vec<Option<Option<Bytes>>> {
+        let mut said = vec![None; keys.len()];
+        for node in 0..self.nodes.len() {
+            let Some(epoch) = self.readable(node) else { continue };
+            let places = keys.iter().map(|key| self.place(key)).enumerate().filter(|(_, place)| {
+                // What is being changed, or may be old, is not answered from here either.
+                place.node == node && (!self.config.writes || self.nodes[node].ledger.lock().allows(&place.hash))
+            });
+            let (here, texts): (Vec<usize>, Vec<Bytes>) = places.map(|(n, place)| (n, text(epoch, place.hash))).unzip();
+            if here.is_empty() {
+                continue;
+            }
+            let client = self.client.clone();
+            let Ok(found) = self.runtime.spawn(async move { client.get(node, &texts, None).await }).await else {
+                continue;
+            };
+            for (n, found) in here.into_iter().zip(found) {
+                said[n] = match found {
+                    Found::Value(bytes, _) => match Content::decode(&bytes, &keys[n]) {
+                        Ok(Content::Row(row)) => Some(Some(row)),
+                        Ok(Content::Absent) => Some(None),
+                        Ok(Content::Bypass) | Err(_) => None,
+                    },
+                    Found::Won(_) | Found::Taken | Found::Miss | Found::Unknown => None,
+                };
+            }
+        }
+        said
+    }
+
+    /// Takes away what stands under a key.
+    pub(crate) fn remove(self: &Arc<Self>, key: &Key) {
+        let place = self.place(key);
+        if let Some(epoch) = self.readable(place.node) {
+            self.put(vec![(place.node, Op::Delete { key: text(epoch, place.hash), lease: None })]);
+        }
+    }
+
     /// Puts what the store said, each under its lease. Does not wait.
     pub(crate) fn fill<'a>(self: &Arc<Self>, rows: impl IntoIterator<Item = (&'a Key, FarLease, Option<&'a Bytes>)>) {
         let ops = rows.into_iter().map(|(key, held, row)| {
@@ -328,13 +374,14 @@ impl Far {
 
     // ------------------------------------------------------------------------------------------- writing
 
-    /// Marks keys whose rows are about to change, and waits, for a bounded time, until the marks stand. All of them are
-    /// remembered, in the engine too, before this answers. On an error nothing may be changed.
+    /// Marks keys whose rows are about to change, and waits, for a bounded time, until the marks stand. Answers as well what
+    /// must be applied in one batch with the change, so that the engine remembers the keys from the moment on at which
+    /// their rows may be new. On an error nothing may be changed.
     pub(crate) fn mark<'a>(
         self: &Arc<Self>,
         keys: impl IntoIterator<Item = &'a Key>,
         engine: &dyn Local,
-    ) -> Result<Marked> {
+    ) -> Result<(Marked, Vec<Change>)> {
         let at = Instant::now();
         for node in 0..self.nodes.len() {
             self.begin_anew_if_lost(node, engine)?;
@@ -357,7 +404,7 @@ impl Far {
         }
         let marked = Marked { places: seen.into_iter().collect(), at };
         if marked.places.is_empty() {
-            return Ok(marked);
+            return Ok((marked, Vec::new()));
         }
         let (tell, told) = std_mpsc::sync_channel::<(usize, Vec<Wrote>)>(self.nodes.len());
         let mut begun: Vec<Vec<Hash>> = Vec::with_capacity(self.nodes.len());
@@ -380,11 +427,8 @@ impl Far {
                 let _ = tell.try_send((node, wrote));
             });
         }
-        // Beside the marks on their way. What is written may say less than is so (a mark that is lost later), never more.
-        if let Err(e) = self.write_down(engine) {
-            self.unmark(marked);
-            return Err(e);
-        }
+        // What is remembered may say less than is so (a mark that is lost later), never more.
+        let remembered = self.remembered();
         let end = at + self.config.op_deadline + Duration::from_micros(20) * count as u32 + MARK_WAIT_SPARE;
         let mut stands: Vec<Vec<Wrote>> = vec![Vec::new(); self.nodes.len()];
         while waiting > 0
@@ -407,7 +451,7 @@ impl Far {
         }
         self.counters.marks.fetch_add(stand, Relaxed);
         self.counters.marks_lost.fetch_add(lost, Relaxed);
-        Ok(marked)
+        Ok((marked, remembered))
     }
 
     /// The rows have changed, or will not. Once for every [`Far::mark`].
@@ -428,8 +472,8 @@ impl Far {
         }
     }
 
-    /// Writes the ledgers to the engine: a process that starts after this one died must know which keys were being changed.
-    fn write_down(&self, engine: &dyn Local) -> Result<()> {
+    /// The ledgers as rows: a process that starts after this one died must know which keys were being changed.
+    fn remembered(&self) -> Vec<Change> {
         let mut batch = Batch::new();
         for (node, at) in self.nodes.iter().enumerate() {
             let keys = {
@@ -441,7 +485,7 @@ impl Far {
             };
             put_row(&mut batch, &self.config.nodes[node], at.epoch.load(Relaxed), keys.as_deref());
         }
-        engine.apply(&batch)
+        batch.changes().to_vec()
     }
 
     fn begin_anew_if_lost(&self, node: usize, engine: &dyn Local) -> Result<()> {

@@ -8,6 +8,7 @@
 //! kept until the change is over; an answer is only kept by who can prove that no change began since it was asked for:
 //! near by a ticket, far by a lease.
 
+pub(crate) mod audit;
 mod envelope;
 pub(crate) mod far;
 mod figures;
@@ -19,5 +20,6 @@ mod shared;
 #[cfg(test)]
 mod model;
 
+pub use audit::{AuditFigures, Audited};
 pub use figures::{FarConfig, FarFigures, FarNode};
 pub(crate) use near::{Joined, Near, Ticket};

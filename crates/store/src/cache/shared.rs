@@ -148,6 +148,7 @@ impl Leading {
             Cache::Near | Cache::Never => row,
         };
         self.store.near().fill(&it.key, it.ticket, value.as_ref());
+        self.store.audit().filled(&it.key);
         value
     }
 

@@ -97,18 +97,40 @@ macro_rules! conformance_tests {
 
 /// A table that is always asked of the engine.
 pub static PLAIN: Table =
-    Table { id: 1, name: "plain", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    Table { id: 1, name: "plain", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
 /// Another one, with the next number, so that rows of the two lie side by side.
-pub static BESIDE: Table =
-    Table { id: 2, name: "beside", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+pub static BESIDE: Table = Table {
+    id: 2,
+    name: "beside",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: Cache::Never,
+    bucket_rows: None,
+};
 
 /// A table whose answers are kept as stored.
-pub static KEPT: Table = Table { id: 3, name: "kept", partition: &[], clustering: &[], value: &[], cache: Cache::Near };
+pub static KEPT: Table = Table {
+    id: 3,
+    name: "kept",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: Cache::Near,
+    bucket_rows: Some(1_000),
+};
 
 /// A table whose answers are kept in another form.
-pub static SHAPED: Table =
-    Table { id: 255, name: "shaped", partition: &[], clustering: &[], value: &[], cache: Cache::NearAs(shape) };
+pub static SHAPED: Table = Table {
+    id: 255,
+    name: "shaped",
+    partition: &[],
+    clustering: &[],
+    value: &[],
+    cache: Cache::NearAs(shape),
+    bucket_rows: None,
+};
 
 /// All tables of the suite.
 pub static TABLES: [&Table; 4] = [&PLAIN, &BESIDE, &KEPT, &SHAPED];

@@ -389,6 +389,7 @@ impl Local for Lsm {
             memtable_bytes: self.db.write_buffer_size(),
             tables: self.rows.table_count() as u64,
             young_tables: self.rows.l0_table_count() as u64,
+            ..Vitals::default()
         }
     }
 

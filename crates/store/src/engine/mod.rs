@@ -20,6 +20,10 @@ pub trait Local: Send + Sync {
     fn get_one(&self, key: &Key) -> Result<Option<Bytes>>;
     /// One partition, in order, as it was at one moment: no batch is seen in part.
     fn scan(&self, scan: &Scan) -> Result<Page>;
+    /// Several ranges, answered in the order asked, not all of them as of one moment.
+    fn scan_many(&self, scans: &[Scan]) -> Result<Vec<Page>> {
+        scans.iter().map(|scan| self.scan(scan)).collect()
+    }
     /// All changes or none. Survives the death of the process; survives a power cut after the next `sync`.
     ///
     /// [`crate::Error::Full`] means that nothing was applied and that the same batch may be applied later. After any
@@ -89,8 +93,8 @@ pub trait Follow: Send {
 pub enum Told {
     /// Nothing has changed, up to now.
     Nothing,
-    /// These were applied, in this order.
-    Batches(Vec<Batch>),
+    /// These were applied, in this order, and so many more are known of and not told yet.
+    Batches(Vec<Batch>, u64),
     /// More than can be told: what was kept from before now is to be forgotten. Always the first answer.
     Gap,
 }
@@ -111,4 +115,8 @@ pub struct Vitals {
     pub tables: u64,
     /// Those of them that are not yet merged into the levels. Every read looks into each; from 20 on writing is slowed.
     pub young_tables: u64,
+    /// Reads of a cluster that were sent to a second node because they were slow, since start.
+    pub hedges: u64,
+    /// Reads of a cluster that were sent again because they failed, since start.
+    pub retries: u64,
 }

@@ -299,7 +299,8 @@ mod tests {
         },
     };
 
-    static T: Table = Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    static T: Table =
+        Table { id: 1, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
     /// A folder with so many batches in its journal, and where each of them ends.
     fn journal(batches: u64) -> (tempfile::TempDir, Vec<u8>, Vec<usize>) {

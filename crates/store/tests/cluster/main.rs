@@ -6,9 +6,12 @@
 
 extern crate groundplane_store as gp_store;
 
+mod copying;
 mod ground;
+mod login;
 mod opening;
 mod readers;
+mod wide;
 mod writers;
 
 use ground::CqlGround;

@@ -42,7 +42,7 @@ fn an_unknown_keyspace_and_a_newer_format_are_told_at_once() {
     let keyspace = &ground.address.keyspace;
     ask(&ground.address, &format!("UPDATE {keyspace}.about SET value = '99' WHERE name = 'format'"));
     let said = refusal(&config);
-    assert!(said.contains("has format 99, this program reads format 1"), "{said}");
+    assert!(said.contains("has format 99, this program reads format 2"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 
 extern crate groundplane_store as gp_store;
 
+mod copying;
 mod damage;
 mod engines;
 mod folder;

@@ -110,7 +110,7 @@ impl Follow for Follower {
             let found: Vec<_> = stream::iter(wanted).buffered(BATCHES_TOGETHER).try_collect().await?;
             let batches: Option<Vec<Batch>> = found.into_iter().map(|changes| changes.map(Batch::from)).collect();
             Ok(match batches {
-                Some(batches) => ((epoch, last), Told::Batches(batches)),
+                Some(batches) => ((epoch, last), Told::Batches(batches, (now.1 - last).unsigned_abs())),
                 None => (now, Told::Gap),
             })
         });

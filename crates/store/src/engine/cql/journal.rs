@@ -204,7 +204,8 @@ mod tests {
     use super::*;
     use crate::{Cache, Table};
 
-    static T: Table = Table { id: 9, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never };
+    static T: Table =
+        Table { id: 9, name: "t", partition: &[], clustering: &[], value: &[], cache: Cache::Never, bucket_rows: None };
 
     #[test]
     fn a_batch_comes_back_as_it_was_and_no_damage_goes_unseen() {

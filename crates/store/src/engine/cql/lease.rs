@@ -213,6 +213,11 @@ impl Lease {
         Ok(Taken { changes, last, begins })
     }
 
+    /// The time of the last batch, in microseconds: before that of every batch to come.
+    pub(super) async fn time(&self) -> i64 {
+        self.held.lock().await.last.at_us
+    }
+
     /// Makes a batch the last one that counts, and answers where it is and with which time to write it.
     ///
     /// The batch before is written whole: its writer waits for that before it comes here again.

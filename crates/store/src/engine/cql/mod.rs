@@ -14,12 +14,16 @@
 //! caller who goes away leaves no request half sent.
 
 mod address;
+mod buckets;
+mod cut;
+mod each;
 mod feed;
 mod journal;
 mod lease;
 mod open;
 mod read;
 mod rows;
+mod spare;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -44,15 +48,20 @@ use tokio::{
 
 pub use self::address::{Address, Agreement};
 use self::{
+    buckets::{Bucket, CUTS, DIRECTORY_AT},
+    cut::Cuts,
     feed::{Feed, Follower},
     lease::{Lease, Taken},
-    rows::Rows,
+    rows::{Cell, Rows},
+    spare::Spare,
 };
-use super::{Follow, Local, Remote};
+use super::{Follow, Local, Remote, Vitals};
 use crate::{Batch, Change, Error, Key, Page, Result, Scan, Table};
 
 /// The format of keys, rows and journal in the keyspace. A newer one is refused.
-pub const FORMAT: u32 = 1;
+///
+/// 2: tables with `bucket_rows` are kept in buckets (`buckets`).
+pub const FORMAT: u32 = 2;
 
 /// Threads of the driver. It does little more than to move bytes.
 const DRIVER_THREADS: usize = 2;
@@ -62,6 +71,9 @@ const STATEMENTS_IN_FLIGHT_MAX: usize = 512;
 
 /// Statements of one caller in flight, so that a large batch leaves places for small ones.
 const STATEMENTS_PER_CALLER_MAX: usize = 64;
+
+/// Statements of the writer in flight: what it reads ahead for a group, everybody waits for.
+const STATEMENTS_OF_THE_WRITER_MAX: usize = 128;
 
 /// Partitions written side by side. One batch of the writer changes some thousands.
 const PARTITIONS_WRITTEN_TOGETHER: usize = 128;
@@ -137,6 +149,12 @@ struct Shared {
     lease: Lease,
     feed: Feed,
     statements: Arc<Semaphore>,
+    /// What second tries of reads may cost.
+    spare: Arc<Spare>,
+    /// Partitions that are cut, as the writer knows them.
+    cuts: Cuts,
+    /// Decides which puts are a reason to look at the size of a bucket.
+    seed: u64,
     /// Why nothing more may be written, once that is so.
     ended: Mutex<Option<Error>>,
 }
@@ -206,14 +224,24 @@ impl Shared {
         self.rows.get(&table_id).ok_or_else(|| Error::Engine(format!("table number {table_id} is not declared")))
     }
 
-    /// Applies a batch: see the module's head.
+    /// Applies a batch, and cuts partitions that have become too wide by it.
     async fn apply(&self, changes: Vec<Change>) -> Result<()> {
+        self.apply_one(&changes).await?;
+        if let Err(e) = self.cut_where_due(&changes).await {
+            // The batch stands. Whether more can be written shows with the next one.
+            tracing::warn!(error = %e, "a wide partition could not be cut; it is tried again later");
+        }
+        Ok(())
+    }
+
+    /// Applies a batch: see the module's head.
+    async fn apply_one(&self, changes: &[Change]) -> Result<()> {
         if let Some(e) = self.ended.lock().clone() {
             return Err(e);
         }
         let applied = async {
-            let entry = self.lease.next(&self.session, &changes).await?;
-            self.write(&changes, entry.at_us).await?;
+            let entry = self.lease.next(&self.session, changes).await?;
+            self.write(changes, entry.at_us).await?;
             self.feed.tell(&self.session, entry).await
         }
         .await;
@@ -226,28 +254,45 @@ impl Shared {
 
     /// Writes the partitions of a batch, each whole, as of one time. To do it again changes nothing.
     async fn write(&self, changes: &[Change], at_us: i64) -> Result<()> {
+        self.cuts.learn(changes)?;
         // Puts and deletes of one time do not follow one another: for each key only the last change may be sent.
-        let mut partitions: HashMap<Bytes, BTreeMap<Bytes, Option<Bytes>>> = HashMap::new();
+        let mut partitions: HashMap<(Bytes, Bucket), BTreeMap<Bytes, Option<Bytes>>> = HashMap::new();
         for Change { key, value } in changes {
             let (prefix, position) = rows::parts(key);
-            partitions.entry(prefix).or_default().insert(position, value.clone());
+            let rows = self.rows(prefix[0])?;
+            let bucket = if rows.cutting.is_some() { self.cuts.of(&prefix, &position) } else { Bucket::BASE };
+            partitions.entry((prefix, bucket)).or_default().insert(rows.kept(&position), value.clone());
+            if key.table_id() == CUTS.id {
+                let cut = (Bytes::copy_from_slice(key.partition()), Bucket::BASE);
+                partitions.entry(cut).or_default().insert(Bytes::from_static(DIRECTORY_AT), value.clone());
+            }
         }
         stream::iter(partitions)
-            .map(|(prefix, changes)| self.write_partition(prefix, changes, at_us))
+            .map(|((prefix, bucket), changes)| self.write_bucket(prefix, bucket, changes, at_us))
             .buffer_unordered(PARTITIONS_WRITTEN_TOGETHER)
             .try_collect()
             .await
     }
 
-    async fn write_partition(&self, prefix: Bytes, changes: BTreeMap<Bytes, Option<Bytes>>, at_us: i64) -> Result<()> {
+    /// Writes changes of one bucket, their positions as they are kept.
+    async fn write_bucket(
+        &self,
+        prefix: Bytes,
+        bucket: Bucket,
+        changes: BTreeMap<Bytes, Option<Bytes>>,
+        at_us: i64,
+    ) -> Result<()> {
         let rows = self.rows(prefix[0])?;
         for part in bounded(changes) {
             let mut batch = CqlBatch::new(BatchType::Unlogged);
-            let mut values: Vec<Vec<&[u8]>> = Vec::with_capacity(part.len());
+            let mut values: Vec<Vec<Cell<'_>>> = Vec::with_capacity(part.len());
             for (position, value) in &part {
                 let statement = if value.is_some() { &rows.put } else { &rows.delete };
                 batch.append_statement(statement.clone());
-                values.push([&prefix[..], position].into_iter().chain(value.as_deref()).collect());
+                let mut row = rows.place(&prefix, &bucket);
+                row.push(Cell::Bytes(position));
+                row.extend(value.as_deref().map(Cell::Bytes));
+                values.push(row);
             }
             batch.set_is_idempotent(true);
             batch.set_timestamp(Some(at_us));
@@ -326,6 +371,11 @@ impl Local for Cql {
         self.wait(async move { shared.scan(scan, true).await })
     }
 
+    fn scan_many(&self, scans: &[Scan]) -> Result<Vec<Page>> {
+        let (shared, scans) = (Arc::clone(&self.shared), scans.to_vec());
+        self.wait(async move { shared.scan_many(&scans).await })
+    }
+
     fn apply(&self, batch: &Batch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -351,7 +401,7 @@ impl Local for Cql {
     }
 
     fn each_from(&self, table_id: u8, after: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<()> {
-        let mut place = read::Place::after(after);
+        let mut place = each::Place::after(after);
         loop {
             let (shared, from) = (Arc::clone(&self.shared), place);
             let (rows, next) = self.wait(async move { shared.page(table_id, from).await })?;
@@ -382,6 +432,7 @@ impl Local for Cql {
         self.wait(async move {
             let Taken { changes, last, begins } = shared.lease.take(&shared).await?;
             let finished = async {
+                shared.learn_cuts().await?;
                 // The writer before us may have ended in the middle of its last batch.
                 shared.write(&changes, last.at_us).await?;
                 shared.feed.tell(&shared.session, begins).await
@@ -395,6 +446,11 @@ impl Local for Cql {
             Lease::keep(&shared);
             Ok(())
         })
+    }
+
+    fn vitals(&self) -> Vitals {
+        let (hedges, retries) = self.shared.spare.counts();
+        Vitals { hedges, retries, ..Vitals::default() }
     }
 
     fn ended(&self) -> Option<Error> {

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,19 +12,27 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use scylla::{
-    client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
+    client::{
+        execution_profile::{ExecutionProfile, ExecutionProfileHandle},
+        session::Session,
+        session_builder::SessionBuilder,
+    },
     errors::{
         ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, MetadataError, NewSessionError,
     },
+    policies::load_balancing::{DefaultPolicy, LatencyAwarenessBuilder},
 };
 use tokio::sync::Semaphore;
 
 use super::{
     Address, CqlConfig, FORMAT, STATEMENTS_IN_FLIGHT_MAX, Shared,
+    buckets::CUTS,
+    cut::Cuts,
     feed::{self, Feed},
     journal,
     lease::{self, Lease},
     rows::{self, Rows},
+    spare::{Hedges, Retries, Spare},
 };
 use crate::{Error, Result, Table};
 
@@ -53,9 +62,10 @@ enum Trouble {
 pub(super) async fn open(config: &CqlConfig, tables: &[&'static Table]) -> Result<Shared> {
     let address = &config.address;
     let cannot = |why: &str| Error::Cluster { address: address.to_string(), why: why.to_owned() };
+    let tables = [tables, &[&CUTS]].concat();
     let (begun, mut pause, mut told) = (Instant::now(), PAUSE_FIRST, false);
     loop {
-        let why = match attempt(config, tables).await {
+        let why = match attempt(config, &tables).await {
             Ok(shared) => return Ok(shared),
             Err(Trouble::Lasting(why)) => return Err(cannot(&why)),
             Err(Trouble::Passing(why)) => why,
@@ -131,7 +141,9 @@ async fn attempt(config: &CqlConfig, tables: &[&'static Table]) -> std::result::
 
 async fn prepare(session: Session, config: &CqlConfig, tables: &[&'static Table]) -> Result<Shared> {
     let address = &config.address;
-    let each: Vec<_> = tables.iter().map(|table| numbered(&session, table, address)).collect();
+    let spare = Arc::new(Spare::default());
+    let reads = reading(&spare);
+    let each: Vec<_> = tables.iter().map(|table| numbered(&session, table, address, &reads)).collect();
     let prepared: HashMap<u8, Rows> = stream::iter(each).buffer_unordered(TABLES_TOGETHER).try_collect().await?;
     let lease = Lease::prepare(&session, address).await?;
     let feed = Feed::prepare(&session, address).await?;
@@ -142,12 +154,31 @@ async fn prepare(session: Session, config: &CqlConfig, tables: &[&'static Table]
         lease,
         feed,
         statements: Arc::new(Semaphore::new(STATEMENTS_IN_FLIGHT_MAX)),
+        spare,
+        cuts: Cuts::default(),
+        seed: RandomState::new().hash_one(std::process::id()),
         ended: Mutex::new(None),
     })
 }
 
-async fn numbered(session: &Session, table: &'static Table, address: &Address) -> Result<(u8, Rows)> {
-    Ok((table.id, Rows::prepare(session, table, address).await?))
+async fn numbered(
+    session: &Session,
+    table: &'static Table,
+    address: &Address,
+    reads: &ExecutionProfileHandle,
+) -> Result<(u8, Rows)> {
+    Ok((table.id, Rows::prepare(session, table, address, reads).await?))
+}
+
+/// How rows are read: a node that is slower than the others is asked last, and second tries share one budget.
+fn reading(spare: &Arc<Spare>) -> ExecutionProfileHandle {
+    let nodes = DefaultPolicy::builder().latency_awareness(LatencyAwarenessBuilder::new()).build();
+    ExecutionProfile::builder()
+        .load_balancing_policy(nodes)
+        .retry_policy(Arc::new(Retries(Arc::clone(spare))))
+        .speculative_execution_policy(Some(Arc::new(Hedges(Arc::clone(spare)))))
+        .build()
+        .into_handle()
 }
 
 async fn connect(config: &CqlConfig) -> std::result::Result<Session, Trouble> {

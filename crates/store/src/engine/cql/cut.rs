@@ -1,0 +1,262 @@
+//! Cutting partitions that have become too wide. Only the process that writes does it, between two of its batches.
+//!
+//! Nobody counts rows: of the positions that are put, one in so many is a reason to look how large its bucket is. That
+//! needs no memory, and the chance that a bucket grows to twice its bound unseen is one in millions.
+//!
+//! ```text
+//! copy the upper half to a new bucket -> directory, as a batch like any other -> later: clear the old place
+//! ```
+//!
+//! A process that ends in between leaves a bucket that no directory names, which is nothing but bytes. Copies are put with
+//! the time of the batch before, so whatever is put later wins over them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use scylla::{response::PagingState, statement::prepared::PreparedStatement};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{
+    Patience, Shared,
+    buckets::{BEHIND_ROWS, Bucket, CUTS, Directory, Part},
+    failed,
+    read::{DIRECTORY_HOLDS, Wanted},
+    rows::{self, Cell, Range, Rows},
+};
+use crate::{Change, Key, Result};
+
+/// A bucket is looked at once for so many parts of its bound that are put into it.
+const LOOKS_PER_BOUND: u32 = 16;
+
+/// Rows that are copied to another bucket at a time.
+const ROWS_PER_COPY: i32 = 1_000;
+
+/// Buckets looked at after one batch. Others come to it with what is put next.
+const LOOKS_PER_BATCH_MAX: usize = 8;
+
+/// Old places that are remembered as cleared.
+const CLEARED_MAX: usize = 10_000;
+
+/// What was copied away is cleared after so long: whoever goes by an old directory has given up long before.
+const CLEAR_AFTER: Duration = Duration::from_secs(2 * DIRECTORY_HOLDS.as_secs());
+
+/// What the writer knows of partitions that are cut.
+#[derive(Default)]
+pub(super) struct Cuts {
+    directories: Mutex<HashMap<Bytes, Directory>>,
+    /// When this process learned of each bucket.
+    since: Mutex<HashMap<Bucket, Instant>>,
+    cleared: Mutex<HashSet<(Bytes, Bucket, Bytes)>>,
+}
+
+impl Cuts {
+    /// Where a position of a partition is.
+    pub(super) fn of(&self, prefix: &[u8], position: &[u8]) -> Bucket {
+        self.directories.lock().get(prefix).map_or(Bucket::BASE, |it| it.of(position).bucket)
+    }
+
+    fn directory(&self, prefix: &[u8]) -> Directory {
+        self.directories.lock().get(prefix).cloned().unwrap_or_else(Directory::whole)
+    }
+
+    /// Takes note of directories among changes.
+    pub(super) fn learn(&self, changes: &[Change]) -> Result<()> {
+        for change in changes.iter().filter(|change| change.key.table_id() == CUTS.id) {
+            if let Some(value) = &change.value {
+                let (prefix, directory) = (Bytes::copy_from_slice(change.key.partition()), Directory::read(value)?);
+                let mut since = self.since.lock();
+                for part in directory.parts() {
+                    since.entry(part.bucket).or_insert_with(Instant::now);
+                }
+                self.directories.lock().insert(prefix, directory);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where what a bucket holds begins to be of no use to anybody: it was copied away long ago.
+    fn useless_from(&self, directory: &Directory, part: &Part) -> Option<Bytes> {
+        // Whatever lies behind another bucket's beginning had left this one when that bucket was made, or before.
+        let since = self.since.lock();
+        let is_old = |other: &Part| since.get(&other.bucket).is_some_and(|since| since.elapsed() >= CLEAR_AFTER);
+        directory.parts().skip_while(|other| other != part).skip(1).find(is_old).map(|other| other.from)
+    }
+
+    fn is_cleared(&self, place: &(Bytes, Bucket, Bytes)) -> bool {
+        self.cleared.lock().contains(place)
+    }
+
+    fn clear(&self, place: (Bytes, Bucket, Bytes)) {
+        let mut cleared = self.cleared.lock();
+        if cleared.len() >= CLEARED_MAX {
+            // To clear once more does no harm.
+            cleared.clear();
+        }
+        cleared.insert(place);
+    }
+}
+
+/// A directory as a change: the row that a writer reads when it begins. The base's own row is put beside it
+/// ([`Shared::write`]).
+fn change(prefix: &Bytes, directory: &Directory) -> Change {
+    Change { key: Key::of(&CUTS).atom(prefix).key(), value: Some(directory.write()) }
+}
+
+impl Shared {
+    /// Reads all directories. Only for whoever has just become the writer.
+    pub(super) async fn learn_cuts(&self) -> Result<()> {
+        let mut place = Some(super::each::Place::after(&[]));
+        while let Some(from) = place {
+            let (found, next) = self.page(CUTS.id, from).await?;
+            let changes: Vec<Change> =
+                found.into_iter().map(|row| Change { key: row.key, value: Some(row.value) }).collect();
+            self.cuts.learn(&changes)?;
+            place = next;
+        }
+        Ok(())
+    }
+
+    /// Looks at some of the buckets to which a batch has added, and cuts those that are too large. What fails is tried
+    /// again some batches later.
+    pub(super) async fn cut_where_due(&self, changes: &[Change]) -> Result<()> {
+        let mut due: Vec<(Bytes, Bucket)> = Vec::new();
+        for Change { key, value } in changes {
+            let Some(cutting) = self.rows(key.table_id())?.cutting.as_ref().filter(|_| value.is_some()) else {
+                continue;
+            };
+            let looks_of = u64::from(cutting.rows_max / LOOKS_PER_BOUND).max(1);
+            // The seed is this process's own, so that nobody can choose positions that are never looked at.
+            if !xxh3_64_with_seed(key.clustering(), self.seed).is_multiple_of(looks_of) {
+                continue;
+            }
+            let prefix = rows::parts(key).0;
+            let bucket = self.cuts.of(&prefix, key.clustering());
+            if !due.contains(&(prefix.clone(), bucket)) {
+                due.push((prefix, bucket));
+                if due.len() >= LOOKS_PER_BATCH_MAX {
+                    break;
+                }
+            }
+        }
+        for (prefix, mut bucket) in due {
+            // A large batch may have added more than one cut takes away.
+            while let Some(next) = self.look(&prefix, bucket).await? {
+                bucket = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks how large a bucket is. Answers the bucket to look at next, if it was cut.
+    async fn look(&self, prefix: &Bytes, bucket: Bucket) -> Result<Option<Bucket>> {
+        let rows = self.rows(prefix[0])?;
+        let directory = self.cuts.directory(prefix);
+        let Some((part, rows_max)) = directory
+            .parts()
+            .find(|part| part.bucket == bucket)
+            .zip(rows.cutting.as_ref().map(|cutting| cutting.rows_max as usize))
+        else {
+            return Ok(None);
+        };
+        self.clear_behind(rows, prefix, &directory, &part).await?;
+        let positions = self.positions(rows, prefix, &part).await?;
+        // The head of a partition stays where it is, so one row alone cannot be cut.
+        let Some(middle) = positions.get(positions.len() / 2).filter(|_| positions.len() > rows_max.max(1)) else {
+            return Ok(None);
+        };
+        let at_us = self.lease.time().await;
+        let new = Bucket::made_at(at_us);
+        let copied = self.copy_from(rows, prefix, &part, middle, new, at_us).await?;
+        let cut = directory.cut(middle, new, at_us);
+        self.apply_one(&[change(prefix, &cut)]).await?;
+        tracing::info!(
+            table = prefix[0],
+            rows = positions.len(),
+            copied,
+            buckets = cut.parts().count(),
+            "a wide partition was cut"
+        );
+        Ok(Some(new))
+    }
+
+    /// All positions of a bucket, in order.
+    async fn positions(&self, rows: &Rows, prefix: &Bytes, part: &Part) -> Result<Vec<Bytes>> {
+        let Some(cutting) = &rows.cutting else { return Ok(Vec::new()) };
+        let (from, to) = (rows.kept(&part.from), end_of(rows, part));
+        let (mut found, mut paging) = (Vec::new(), PagingState::start());
+        loop {
+            let mut values = rows.place(prefix, &part.bucket);
+            values.extend([Cell::Bytes(&from), Cell::Bytes(&to)]);
+            let page = self.session.execute_single_page(&cutting.positions, values, paging).await;
+            let (result, next) = page.map_err(failed)?;
+            let result = result.into_rows_result().map_err(failed)?;
+            for row in result.rows::<(&[u8],)>().map_err(failed)? {
+                found.extend(rows.position(row.map_err(failed)?.0).map(Bytes::copy_from_slice));
+            }
+            match next.into_paging_control_flow() {
+                std::ops::ControlFlow::Continue(next) => paging = next,
+                std::ops::ControlFlow::Break(()) => return Ok(found),
+            }
+        }
+    }
+
+    /// Copies what a bucket holds from a position on to a new one.
+    async fn copy_from(
+        &self,
+        rows: &Rows,
+        prefix: &Bytes,
+        part: &Part,
+        from: &Bytes,
+        to: Bucket,
+        at_us: i64,
+    ) -> Result<usize> {
+        let all = Range { from: from.to_vec(), to: part.to.as_ref().map(|to| to.to_vec()), reverse: false, limit: 0 };
+        let (mut next, mut copied) = (Range { limit: ROWS_PER_COPY, ..all }, 0);
+        loop {
+            let found = self.scan_bucket(rows, &rows.fresh, prefix, part.bucket, &next, &Wanted::new()).await?;
+            let Some(last) = found.last() else { return Ok(copied) };
+            next.from = [last.clustering(), &[0]].concat();
+            copied += found.len();
+            let is_last = found.len() < ROWS_PER_COPY as usize;
+            let changes = found.into_iter().map(|row| (rows.kept(row.clustering()), Some(row.value))).collect();
+            self.write_bucket(prefix.clone(), to, changes, at_us).await?;
+            if is_last {
+                return Ok(copied);
+            }
+        }
+    }
+
+    /// Removes what was copied away from a bucket, once nobody goes by the directory of before.
+    async fn clear_behind(&self, rows: &Rows, prefix: &Bytes, directory: &Directory, part: &Part) -> Result<()> {
+        let Some((cutting, to)) = rows.cutting.as_ref().zip(self.cuts.useless_from(directory, part)) else {
+            return Ok(());
+        };
+        let place = (prefix.clone(), part.bucket, to.clone());
+        if self.cuts.is_cleared(&place) {
+            return Ok(());
+        }
+        let from = rows.kept(&to);
+        let mut clear: PreparedStatement = cutting.clear.clone();
+        // Later than all that was ever put there.
+        clear.set_timestamp(Some(self.lease.time().await));
+        let mut patience = Patience::new();
+        loop {
+            let mut values = rows.place(prefix, &part.bucket);
+            values.extend([Cell::Bytes(&from), Cell::Bytes(BEHIND_ROWS)]);
+            match self.session.execute_unpaged(&clear, values).await {
+                Ok(_) => break,
+                Err(e) => patience.rest(failed(e)).await?,
+            }
+        }
+        self.cuts.clear(place);
+        Ok(())
+    }
+}
+
+fn end_of(rows: &Rows, part: &Part) -> Bytes {
+    part.to.as_ref().map_or(Bytes::from_static(BEHIND_ROWS), |to| rows.kept(to))
+}
