@@ -64,6 +64,7 @@ type Row = (&'static str, &'static str, &'static str, fn(Scale) -> Result<Outcom
 
 /// Number, failure, bar, and what plays it.
 const ROWS: &[Row] = &[
+    ("F04", "connection churn", "small errors 0, <= 1 dial a second and slot", down::churn),
     (
         "F11",
         "cache down",
@@ -126,6 +127,12 @@ const ROWS: &[Row] = &[
     ("suite", "the store's own suite", "nothing stale, with memcached in front", consistency::suite),
     ("F47", "poison in the cache", "other keys right, asked of the store once, gone after", wrong::poison),
 ];
+
+/// Whether a failure is played here.
+#[cfg(test)]
+pub(crate) fn plays(id: &str) -> bool {
+    ROWS.iter().any(|row| row.0 == id)
+}
 
 /// Plays the failures asked for, one line each. How many hold and how many do not.
 pub(crate) fn run(args: &Args) -> Result<(u64, u64)> {

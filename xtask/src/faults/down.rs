@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use gp_sim::{Faults, Proxy};
+use gp_store::Store;
 
 use super::{
     Outcome, Scale,
@@ -15,6 +16,44 @@ use crate::memcached::Memcached;
 
 const KEYS: usize = 20_000;
 const STORE_TIME: Duration = Duration::from_millis(1);
+
+/// F04: every connection is reset ten times a second.
+pub(super) fn churn(scale: Scale) -> Result<Outcome> {
+    const EVERY: Duration = Duration::from_millis(100);
+    let server = Memcached::start()?;
+    runtime()?.block_on(async {
+        let double = Double::new(STORE_TIME);
+        seed(&double, KEYS)?;
+        let proxy = Proxy::start(server.address, 4).await?;
+        let store = double.store(&[proxy.address()], true, NO_NEAR)?;
+        ready(&store).await?;
+        warm(&store, KEYS).await?;
+        let slots = far(&store).nodes[0].client.connections;
+        let dials = |store: &Store| far(store).nodes[0].client.dials.iter().sum::<u64>();
+        // What was dialled at the start is no churn.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (dialled, loading, begun) = (dials(&store), load(&store, KEYS), Instant::now());
+        let mut most = 0;
+        while begun.elapsed().as_secs_f64() < scale.seconds() * 5.0 {
+            proxy.cut();
+            tokio::time::sleep(EVERY).await;
+            most = most.max(proxy.accepted_within(Duration::from_secs(1)) as u64);
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let done = loading.end().await?;
+        let dialled = dials(&store) - dialled;
+        let a_second = dialled as f64 / seconds / slots as f64;
+        Ok(Outcome::new(
+            done.errors + done.wrong == 0 && done.reads > 0 && dialled > 0 && most <= slots,
+            format!(
+                "reset every {} ms for {seconds:.0} s: {} of {} reads failed, {a_second:.2} dials a second and slot, at most {most} in a second for {slots} slots",
+                EVERY.as_millis(),
+                done.errors + done.wrong,
+                done.reads
+            ),
+        ))
+    })
+}
 
 /// F11: killed under load.
 pub(super) fn killed(scale: Scale) -> Result<Outcome> {
