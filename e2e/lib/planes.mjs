@@ -107,40 +107,23 @@ export async function startReference({ port, postgresUrl, plcUrl, pds, bsyncUrl 
   }
 }
 
-/** Asks until a process answers on its admin port, or has ended. */
-async function untilReady(admin, alive, logEnd) {
-  await until('readiness of groundplane', START_LIMIT_MS, async () => {
-    alive()
-    return fetch(`${admin}/readyz`).then((answer) => answer.ok, () => false)
-  }, logEnd)
-}
-
-/** A process that only reads, over the cluster that the environment names. */
-export async function startReader({ bin, port, adminPort, dir, plcUrl, pds, number }) {
-  const admin = `http://127.0.0.1:${adminPort}`
-  const logFile = path.join(dir, `reader-${number}.log`)
+/** `groundplane serve` as a child that ends with us, its output in a file, ready to answer. */
+async function serveAsChild({ bin, name, admin, args, logFile }) {
   const log = await open(logFile, 'a')
-  const child = spawn(bin, [
-    'serve', '--roles', 'read',
-    '--listen', `127.0.0.1:${port}`,
-    '--admin-listen', `127.0.0.1:${adminPort}`,
-    '--data-dir', path.join(dir, `reader-${number}`),
-    '--plc-url', plcUrl,
-    '--handle-resolver-url', pds.url,
-    '--allow-private-networks',
-    '--auth-token', DATAPLANE_TOKEN,
-    '--exit-on-stdin-eof',
-  ], { stdio: ['pipe', log.fd, log.fd] })
+  const child = spawn(bin, ['serve', ...args, '--exit-on-stdin-eof'], { stdio: ['pipe', log.fd, log.fd] })
   const exited = new Promise((resolve) => {
     child.once('error', (error) => resolve({ error }))
     child.once('exit', (code, signal) => resolve({ code, signal }))
   })
   let gone
   void exited.then((how) => { gone = how })
+  // Its death shows in `gone`; a write to the pipe of a dead child must not end us as well.
   child.stdin.on('error', () => {})
+
+  /** The end of its log: the folder may be gone by the time somebody reads that it failed. */
   const logEnd = () => `its log ends with\n${readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')}`
   const alive = () => {
-    if (gone) throw new Error(`reader ${number} ended with ${JSON.stringify(gone)}; ${logEnd()}`)
+    if (gone) throw new Error(`${name} ended with ${JSON.stringify(gone)}; ${logEnd()}`)
   }
   const stop = async () => {
     child.stdin.end()
@@ -149,17 +132,46 @@ export async function startReader({ bin, port, adminPort, dir, plcUrl, pds, numb
     if (how === 'late') {
       child.kill('SIGKILL')
       await exited
-      throw new Error(`reader ${number} was still there ${STOP_LIMIT_MS} ms after SIGTERM; ${logEnd()}`)
+      throw new Error(`${name} was still there ${STOP_LIMIT_MS} ms after SIGTERM; ${logEnd()}`)
     }
     await log.close()
-    if (how.code !== 0) throw new Error(`reader ${number} ended with ${JSON.stringify(how)} and not with 0; ${logEnd()}`)
+    if (how.error) throw new Error(`${bin} cannot be started: ${how.error.message}`)
+    if (how.code !== 0) throw new Error(`${name} ended with ${JSON.stringify(how)} and not with 0; ${logEnd()}`)
   }
   try {
-    await untilReady(admin, alive, logEnd)
+    await until(`readiness of ${name}`, START_LIMIT_MS, async () => {
+      alive()
+      return fetch(`${admin}/readyz`).then((answer) => answer.ok, () => false)
+    }, logEnd)
   } catch (error) {
     await stop().catch(() => {})
     throw error
   }
+  const kill = async () => {
+    alive()
+    child.kill('SIGKILL')
+    await exited
+    await log.close()
+  }
+  return { alive, logEnd, stop, kill }
+}
+
+/** A process that only reads, over the cluster that the environment names. */
+export async function startReader({ bin, port, adminPort, dir, plcUrl, pds, number }) {
+  const admin = `http://127.0.0.1:${adminPort}`
+  const { alive, logEnd, stop } = await serveAsChild({
+    bin, admin, name: `reader ${number}`, logFile: path.join(dir, `reader-${number}.log`),
+    args: [
+      '--roles', 'read',
+      '--listen', `127.0.0.1:${port}`,
+      '--admin-listen', `127.0.0.1:${adminPort}`,
+      '--data-dir', path.join(dir, `reader-${number}`),
+      '--plc-url', plcUrl,
+      '--handle-resolver-url', pds.url,
+      '--allow-private-networks',
+      '--auth-token', DATAPLANE_TOKEN,
+    ],
+  })
   return {
     url: `http://127.0.0.1:${port}`,
     stop,
@@ -200,49 +212,21 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
   const dataDir = path.join(dir, 'groundplane')
   const logFile = path.join(dir, 'groundplane.log')
   await mkdir(dataDir, { recursive: true })
-  const log = await open(logFile, 'a')
-  const child = spawn(bin, [
-    'serve',
-    '--listen', `127.0.0.1:${port}`,
-    '--admin-listen', `127.0.0.1:${adminPort}`,
-    '--data-dir', dataDir,
-    '--plc-url', plcUrl,
-    ...(pds ? ['--relay-url', pds.relayUrl, '--relay-start', 'oldest', '--handle-resolver-url', pds.url] : []),
-    ...(backfill ? ['--backfill', backfill.url, ...(pds ? [] : ['--handle-resolver-url', backfill.url])] : []),
-    ...(bsyncUrl ? ['--bsync-url', bsyncUrl, '--bsync-api-key', BSYNC_API_KEY] : []),
-    ...labelerUrls.flatMap((labeler) => ['--labeler-url', labeler]),
-    '--auth-token', DATAPLANE_TOKEN,
-    '--allow-private-networks',
-    '--exit-on-stdin-eof',
-  ], { stdio: ['pipe', log.fd, log.fd] })
-  const exited = new Promise((resolve) => {
-    child.once('error', (error) => resolve({ error }))
-    child.once('exit', (code, signal) => resolve({ code, signal }))
+  const { alive, stop, kill } = await serveAsChild({
+    bin, admin, name: 'groundplane', logFile,
+    args: [
+      '--listen', `127.0.0.1:${port}`,
+      '--admin-listen', `127.0.0.1:${adminPort}`,
+      '--data-dir', dataDir,
+      '--plc-url', plcUrl,
+      ...(pds ? ['--relay-url', pds.relayUrl, '--relay-start', 'oldest', '--handle-resolver-url', pds.url] : []),
+      ...(backfill ? ['--backfill', backfill.url, ...(pds ? [] : ['--handle-resolver-url', backfill.url])] : []),
+      ...(bsyncUrl ? ['--bsync-url', bsyncUrl, '--bsync-api-key', BSYNC_API_KEY] : []),
+      ...labelerUrls.flatMap((labeler) => ['--labeler-url', labeler]),
+      '--auth-token', DATAPLANE_TOKEN,
+      '--allow-private-networks',
+    ],
   })
-  let gone
-  void exited.then((how) => { gone = how })
-  // Its death shows in `gone`; a write to the pipe of a dead child must not end us as well.
-  child.stdin.on('error', () => {})
-
-  /** The end of its log: the folder may be gone by the time somebody reads that it failed. */
-  const logEnd = () => `its log ends with\n${readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')}`
-
-  const stop = async () => {
-    child.stdin.end()
-    child.kill('SIGTERM')
-    const how = await Promise.race([exited, sleep(STOP_LIMIT_MS, 'late', { ref: false })])
-    if (how === 'late') {
-      child.kill('SIGKILL')
-      await exited
-      throw new Error(`groundplane was still there ${STOP_LIMIT_MS} ms after SIGTERM; ${logEnd()}`)
-    }
-    await log.close()
-    if (how.error) throw new Error(`${bin} cannot be started: ${how.error.message}`)
-    if (how.code !== 0) throw new Error(`groundplane ended with ${JSON.stringify(how)} and not with 0; ${logEnd()}`)
-  }
-  const alive = () => {
-    if (gone) throw new Error(`groundplane ended with ${JSON.stringify(gone)}; ${logEnd()}`)
-  }
   const ask = async (method, at, body) => {
     alive()
     const answer = await fetch(admin + at, {
@@ -253,13 +237,6 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
     const text = await answer.text()
     if (!answer.ok) throw new Error(`${method} ${at} on the admin port answered ${answer.status}: ${text}`)
     return text
-  }
-
-  try {
-    await untilReady(admin, alive, logEnd)
-  } catch (error) {
-    await stop().catch(() => {})
-    throw error
   }
 
   let last
@@ -307,12 +284,7 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
     /** Stands still: events wait at the relay until `resume`. */
     pause: () => ask('POST', '/admin/ingest/pause'),
     resume: () => ask('POST', '/admin/ingest/resume'),
-    async kill() {
-      alive()
-      child.kill('SIGKILL')
-      await exited
-      await log.close()
-    },
+    kill,
     stop,
   }
 }

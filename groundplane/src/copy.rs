@@ -19,7 +19,7 @@ use gp_store::{Copied, CopyEnd, CopyProgress, CopyStep, Store, engine::cql::CqlC
 
 use crate::{
     serve,
-    settings::{EMBEDDED, Wrong},
+    settings::{Access, EMBEDDED, Wrong},
     telemetry,
 };
 
@@ -38,15 +38,8 @@ pub(crate) struct CopySettings {
     /// Where to: the same forms. It must be empty, or hold a part of the same copy: then that is gone on with.
     #[arg(long)]
     pub(crate) to: String,
-    /// Name for a cluster that asks for one.
-    #[arg(long, env = "GROUNDPLANE_STORE_USER")]
-    pub(crate) store_user: Option<String>,
-    /// Password for it.
-    #[arg(long, env = "GROUNDPLANE_STORE_PASSWORD", hide_env_values = true)]
-    pub(crate) store_password: Option<String>,
-    /// How long to try again while a cluster cannot be reached, in seconds.
-    #[arg(long, env = "GROUNDPLANE_STORE_WAIT", default_value_t = 60)]
-    pub(crate) store_wait: u32,
+    #[command(flatten)]
+    pub(crate) access: Access,
     /// Block cache of an embedded store, in MiB.
     #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB", default_value_t = 64)]
     pub(crate) block_cache_mib: u64,
@@ -70,18 +63,11 @@ impl CopySettings {
         if !text.starts_with("cql://") {
             return Err(Wrong(format!("{flag}: {text:?} is neither embedded:DIR nor cql://host:port/keyspace")));
         }
-        Ok(Side::Cluster(Box::new(CqlConfig {
-            address: text.parse().map_err(|why| Wrong(format!("{flag}: {why}")))?,
-            login: self.store_user.clone().zip(self.store_password.clone()),
-            wait: Duration::from_secs(self.store_wait.into()),
-            writes: true,
-        })))
+        let address = text.parse().map_err(|why| Wrong(format!("{flag}: {why}")))?;
+        Ok(Side::Cluster(Box::new(self.access.clone().checked()?.cluster(address, true))))
     }
 
     fn sides(&self) -> Result<(Side, Side), Wrong> {
-        if self.store_user.is_some() != self.store_password.is_some() {
-            return Err(Wrong("--store-user and --store-password are given together or not at all".into()));
-        }
         if self.from == self.to {
             return Err(Wrong("--from and --to are the same".into()));
         }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     serve::{Plane, install_tls, stop_on_signals},
-    settings::{DemoSettings, EMBEDDED, SITEMAP_URL, Settings},
+    settings::{Access, DemoSettings, EMBEDDED, SITEMAP_URL, Settings},
     telemetry,
 };
 
@@ -109,9 +109,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         bsync_http_version: "1.1".into(),
         labeler_url: vec![network.labeler_url()],
         store: EMBEDDED.into(),
-        store_user: None,
-        store_password: None,
-        store_wait: 0,
+        access: Access::default(),
         sitemap_url: SITEMAP_URL.into(),
         memcached: None,
         admin_token: None,

@@ -13,7 +13,7 @@ use gp_index::{Cx, system_now_us, tables, window::Window};
 use gp_ingest::{BackfillConfig, BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
-use gp_store::{Store, Writer, WriterConfig, engine::cql::CqlConfig};
+use gp_store::{Store, Writer, WriterConfig};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
@@ -334,12 +334,7 @@ async fn open(settings: &Settings) -> Result<Store> {
     if settings.store == EMBEDDED {
         return behind(Store::lsm(&settings.data_dir, &all, &config)?);
     }
-    let cluster = CqlConfig {
-        address: settings.store.parse().map_err(anyhow::Error::msg)?,
-        login: settings.store_user.clone().zip(settings.store_password.clone()),
-        wait: Duration::from_secs(settings.store_wait.into()),
-        writes,
-    };
+    let cluster = settings.access.cluster(settings.store.parse().map_err(anyhow::Error::msg)?, writes);
     let opened = tokio::task::spawn_blocking(move || -> Result<Store> {
         let store = Store::cql(&cluster, &all, &config)?;
         if writes {

@@ -2,10 +2,10 @@
 //!
 //! These names are a contract with deployments, tests and dashboards; they change only with a release note.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use gp_store::engine::cql::Address;
+use gp_store::engine::cql::{Address, CqlConfig};
 
 /// Where profiles are shown if the operator does not say.
 pub(crate) const SITEMAP_URL: &str = "https://bsky.app";
@@ -34,6 +34,43 @@ impl Caches {
     /// All together.
     pub(crate) fn sum(self) -> u64 {
         self.near.saturating_add(self.window).saturating_add(self.block)
+    }
+}
+
+/// How a cluster is reached; of no meaning to a folder.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Access {
+    /// Name for a cluster that asks for one.
+    #[arg(long, env = "GROUNDPLANE_STORE_USER")]
+    pub(crate) store_user: Option<String>,
+    /// Password for it.
+    #[arg(long, env = "GROUNDPLANE_STORE_PASSWORD", hide_env_values = true)]
+    pub(crate) store_password: Option<String>,
+    /// How long to try again while a cluster cannot be reached, in seconds.
+    #[arg(long, env = "GROUNDPLANE_STORE_WAIT", default_value_t = 60)]
+    pub(crate) store_wait: u32,
+}
+
+impl Access {
+    /// Takes an empty name or password as not given, and refuses one without the other.
+    pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
+        for option in [&mut self.store_user, &mut self.store_password] {
+            option.take_if(|text| text.trim().is_empty());
+        }
+        if self.store_user.is_some() != self.store_password.is_some() {
+            return Err(Wrong("--store-user and --store-password are given together or not at all".into()));
+        }
+        Ok(self)
+    }
+
+    /// What is told to the driver.
+    pub(crate) fn cluster(&self, address: Address, writes: bool) -> CqlConfig {
+        CqlConfig {
+            address,
+            login: self.store_user.clone().zip(self.store_password.clone()),
+            wait: Duration::from_secs(self.store_wait.into()),
+            writes,
+        }
     }
 }
 
@@ -144,15 +181,8 @@ pub(crate) struct Settings {
     /// Where rows are kept: embedded, or a cluster as cql://host:port,host:port/keyspace (docs/cql.md).
     #[arg(long, env = "GROUNDPLANE_STORE", default_value = EMBEDDED)]
     pub(crate) store: String,
-    /// Name for a cluster that asks for one.
-    #[arg(long, env = "GROUNDPLANE_STORE_USER")]
-    pub(crate) store_user: Option<String>,
-    /// Password for it.
-    #[arg(long, env = "GROUNDPLANE_STORE_PASSWORD", hide_env_values = true)]
-    pub(crate) store_password: Option<String>,
-    /// How long a start tries again while a cluster cannot be reached, in seconds.
-    #[arg(long, env = "GROUNDPLANE_STORE_WAIT", default_value_t = 60)]
-    pub(crate) store_wait: u32,
+    #[command(flatten)]
+    pub(crate) access: Access,
     /// Site on which profiles are shown to people: sitemaps name <url>/profile/<handle>.
     #[arg(long, env = "GROUNDPLANE_SITEMAP_URL", default_value = SITEMAP_URL)]
     pub(crate) sitemap_url: String,
@@ -304,8 +334,6 @@ impl Settings {
             &mut self.memcached,
             &mut self.admin_token,
             &mut self.otlp_url,
-            &mut self.store_user,
-            &mut self.store_password,
         ] {
             if option.as_deref().is_some_and(|text| text.trim().is_empty()) {
                 *option = None;
@@ -338,9 +366,7 @@ impl Settings {
         }
         if self.store != EMBEDDED {
             self.store.parse::<Address>().map_err(|why| Wrong(format!("--store: {why}")))?;
-            if self.store_user.is_some() != self.store_password.is_some() {
-                return wrong("--store-user and --store-password are given together or not at all".into());
-            }
+            self.access = self.access.checked()?;
         }
         for node in self.memcached_nodes() {
             let port = node.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
@@ -391,7 +417,7 @@ impl Settings {
         let shown = Self {
             admin_token: hidden(&self.admin_token),
             bsync_api_key: hidden(&self.bsync_api_key),
-            store_password: hidden(&self.store_password),
+            access: Access { store_password: hidden(&self.access.store_password), ..self.access.clone() },
             auth_token: vec![String::new(); self.auth_token.len()],
             ..self.clone()
         };
@@ -447,5 +473,16 @@ mod tests {
         assert_eq!(of(&[], None), all(128 << 20));
         assert_eq!(of(&["--near-cache-mib", "7"], Some(512 << 20)), Caches { near: 7 << 20, ..all(32 << 20) });
         assert_eq!(of(&["--near-cache-mib", &u64::MAX.to_string()], None).sum(), u64::MAX);
+    }
+
+    #[test]
+    fn a_name_needs_a_password_and_an_empty_one_is_none() {
+        let access = |user: &str, password: &str| {
+            let given = Access { store_user: Some(user.into()), store_password: Some(password.into()), store_wait: 7 };
+            given.checked().map(|it| it.cluster("cql://db:9042/plane".parse().unwrap(), false).login)
+        };
+        assert_eq!(access("ann", "x").unwrap(), Some(("ann".to_owned(), "x".to_owned())));
+        assert_eq!(access("", " ").unwrap(), None);
+        assert!(access("ann", "").is_err() && access("", "x").is_err());
     }
 }

@@ -203,7 +203,7 @@ async fn in_slices(
     // As many slices at a time as together weigh what one call may weigh.
     let units_of_slice = (flight.units / price.keys.div_ceil(slice_keys)).max(1);
     let at_a_time = (shared.admission.units_of_one_max() / units_of_slice).clamp(1, SLICES_AT_A_TIME_MAX);
-    let mut slices = asked.slices(slice_keys as usize).into_iter();
+    let mut slices = asked.slices(slice_keys as usize).into_iter().peekable();
     let stages = &mut flight.stages;
     let noted = stages.are_noted();
 
@@ -214,26 +214,20 @@ async fn in_slices(
         let (mut parts, mut bytes) = (SmallVec::new(), 0);
         let mut held = shared.budget.hold(0).map_err(|status| (Stage::Run, status))?;
         loop {
-            let mut done = None;
-            if running.len() < at_a_time as usize
-                && let Some(slice) = slices.next()
-            {
+            let room = running.len() < at_a_time as usize;
+            let done = if let Some(slice) = slices.next_if(|_| room) {
                 let turn = turn(&*slice, wait_until);
                 running.push_back(answer_slice(shared, slice, turn, noted));
                 wait_until = deadline;
                 // One slice after the other begins, and each that memory answers is answered here: together they would
                 // keep everybody else from this processor.
-                match futures::poll!(running.next()) {
-                    Poll::Ready(first) => done = first,
-                    Poll::Pending => {
-                        tokio::task::yield_now().await;
-                        continue;
-                    }
-                }
-            }
-            let done = match done {
-                None => running.next().await,
-                done => done,
+                let Poll::Ready(done) = futures::poll!(running.next()) else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                done
+            } else {
+                running.next().await
             };
             let Some(done) = done else { break };
             let (part, times) = done?;

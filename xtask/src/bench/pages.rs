@@ -6,6 +6,8 @@
 
 mod world;
 
+pub(crate) use world::did;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

@@ -242,8 +242,7 @@ impl Backfill {
         for shard in 0..SHARDS {
             let mut after: Option<String> = None;
             loop {
-                let page = rows::repos(&shared.cx.store, shard, after.as_deref(), ROWS_PER_READ).await?;
-                let more = page.len() == ROWS_PER_READ;
+                let (page, more) = rows::repos(&shared.cx.store, shard, after.as_deref(), ROWS_PER_READ).await?;
                 after = page.last().map(|(did, _)| did.clone());
                 for (did, row) in page {
                     while tasks.try_join_next().is_some() {}
@@ -592,8 +591,8 @@ impl Backfill {
         shared: &Shared,
         from: FailuresFrom,
     ) -> Result<(Vec<(String, RepoRow)>, Option<FailuresFrom>)> {
-        let page = rows::repos(&shared.cx.store, from.shard, from.after.as_deref(), FAILURES_PER_PAGE).await?;
-        let next = match page.last().filter(|_| page.len() == FAILURES_PER_PAGE) {
+        let (page, more) = rows::repos(&shared.cx.store, from.shard, from.after.as_deref(), FAILURES_PER_PAGE).await?;
+        let next = match page.last().filter(|_| more) {
             Some((did, _)) => Some(FailuresFrom { shard: from.shard, after: Some(did.clone()) }),
             None => (from.shard + 1 < SHARDS).then(|| FailuresFrom { shard: from.shard + 1, after: None }),
         };

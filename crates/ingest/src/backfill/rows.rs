@@ -210,13 +210,13 @@ pub(crate) fn delete_repo(view: &mut View<'_>, did: &str) {
     view.delete(repo_key(did));
 }
 
-/// Some repos that are left, of one shard, in order, after one of them.
+/// Some repos that are left, of one shard, in order, after one of them, and whether more follow.
 pub(crate) async fn repos(
     store: &Store,
     shard: u8,
     after: Option<&str>,
     limit: usize,
-) -> gp_index::Result<Vec<(String, RepoRow)>> {
+) -> gp_index::Result<(Vec<(String, RepoRow)>, bool)> {
     let mut scan = Scan::of(at(part::REPO, shard).partition()).limit(limit);
     if let Some(after) = after {
         scan = scan.after(after.as_bytes());
@@ -228,7 +228,7 @@ pub(crate) async fn repos(
         let did = did.map_err(|_| gp_index::Error::Corrupt { table: BACKFILL.name, what: "did" })?;
         found.push((did.to_owned(), read(&row.value)?));
     }
-    Ok(found)
+    Ok((found, page.more))
 }
 
 #[cfg(test)]

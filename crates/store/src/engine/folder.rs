@@ -20,7 +20,7 @@ use std::{
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::lsm::FORMAT;
+use super::lsm::{FORMAT, FORMAT_READ_MIN};
 use crate::{Error, Result};
 
 const LOCK_FILE: &str = "LOCK";
@@ -49,7 +49,7 @@ impl Folder {
     /// Takes the folder. A folder of another format or in use by anybody, this process included, is left as it is.
     pub(super) fn take(dir: &Path) -> Result<Self> {
         // Looked at before anything is created, and again below, when nobody else can change it.
-        has_format(dir)?;
+        format_of(dir)?;
         fs::create_dir_all(dir).map_err(|e| cannot(dir, "it cannot be created", &e))?;
         let lock = OpenOptions::new()
             .create(true)
@@ -66,7 +66,7 @@ impl Folder {
                 Err(TryLockError::Error(e)) => return Err(cannot(dir, "its LOCK file cannot be locked", &e)),
             }
         }
-        if !has_format(dir)? {
+        if format_of(dir)? != Some(FORMAT) {
             write_format(dir)?;
         }
         let folder = Self { dir: dir.to_owned(), synced: Mutex::new(None), _lock: lock };
@@ -146,13 +146,14 @@ impl Folder {
     }
 }
 
-/// Whether the folder has our format. Another format, or data without one, is an error.
-fn has_format(dir: &Path) -> Result<bool> {
+/// The folder's format, if it has one that we read. Another, or data without one, is an error.
+fn format_of(dir: &Path) -> Result<Option<u32>> {
     match fs::read(dir.join(FORMAT_FILE)) {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
-            if text.trim() == FORMAT.to_string() {
-                return Ok(true);
+            let known = (FORMAT_READ_MIN..=FORMAT).find(|format| text.trim() == format.to_string());
+            if known.is_some() {
+                return Ok(known);
             }
             Err(Error::Format {
                 path: dir.to_owned(),
@@ -167,7 +168,7 @@ fn has_format(dir: &Path) -> Result<bool> {
                     why: format!("its {FORMAT_FILE} file is missing, so it is not certain what the files hold"),
                 });
             }
-            Ok(false)
+            Ok(None)
         }
         Err(e) => Err(cannot(dir, "its FORMAT file cannot be read", &e)),
     }

@@ -33,8 +33,14 @@ use super::{
 };
 use crate::{BYTES_PER_SCAN_MAX, Batch, Error, Key, Page, Result, Row, Scan};
 
-/// The format of keys and values on disk. A change of it needs a migration or a fresh folder.
-pub const FORMAT: u32 = 1;
+/// The format of keys and values on disk. A folder of an older one from [`FORMAT_READ_MIN`] on is read as it is, and has
+/// this one from then on: programs before it cannot read what is added.
+///
+/// 2: records of which only the cells are kept.
+pub const FORMAT: u32 = 2;
+
+/// The oldest format that is read.
+pub(super) const FORMAT_READ_MIN: u32 = 1;
 
 /// Free bytes of the disk below which no changes are taken, unless the configuration says otherwise.
 ///

@@ -67,24 +67,34 @@ pub(crate) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_folder_of_a_newer_format_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     with_a_row(dir.path());
-    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "3\n").unwrap();
     let before = contents(dir.path());
     match refused(dir.path()) {
-        Error::Format { found, known, .. } => assert_eq!((found.as_str(), known), ("2", 1)),
+        Error::Format { found, known, .. } => assert_eq!((found.as_str(), known), ("3", 2)),
         other => panic!("{other}"),
     }
     assert_eq!(contents(dir.path()), before);
-    fs::write(dir.path().join("FORMAT"), "1\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
     has_the_row(dir.path());
 
     // Also where there is nothing but the number, and where it is no number.
-    for text in [&b"2\n"[..], b"", b"one", b"\xff\xfe\n\x07", &[b'9'; 5000]] {
+    for text in [&b"3\n"[..], b"0\n", b"", b"one", b"\xff\xfe\n\x07", &[b'9'; 5000]] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("FORMAT"), text).unwrap();
         let before = contents(dir.path());
         assert!(matches!(refused(dir.path()), Error::Format { .. }));
         assert_eq!(contents(dir.path()), before);
     }
+}
+
+#[test]
+fn a_folder_of_the_format_before_is_read_and_has_the_new_one_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    with_a_row(dir.path());
+    fs::write(dir.path().join("FORMAT"), "1\n").unwrap();
+    has_the_row(dir.path());
+    assert_eq!(fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "2\n");
+    has_the_row(dir.path());
 }
 
 #[test]

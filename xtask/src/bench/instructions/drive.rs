@@ -28,7 +28,7 @@ use serde_json::{Value, json as object};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::load;
+use crate::bench::{load, pages::did};
 
 /// The last moment of everything here.
 const NOW_US: i64 = 1_767_225_600_000_000;
@@ -100,16 +100,6 @@ fn verify(runtime: &Runtime, times: u64) -> Result<()> {
 struct World {
     cx: Cx,
     tid: AtomicU64,
-}
-
-fn did(number: usize) -> String {
-    let mut text = String::from("did:plc:");
-    let (mut rest, letters) = (number, b"abcdefghijklmnopqrstuvwxyz234567");
-    for _ in 0..24 {
-        text.push(char::from(letters[rest % 32]));
-        rest /= 32;
-    }
-    text
 }
 
 fn uri(author: usize, post: usize) -> String {

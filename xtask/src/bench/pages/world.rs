@@ -51,7 +51,8 @@ struct Deed {
     at_us: i64,
 }
 
-fn did(number: usize) -> String {
+/// The account of a number; two have the same only if their numbers are.
+pub(crate) fn did(number: usize) -> String {
     let mut text = String::from("did:plc:");
     let (mut rest, letters) = (number, b"abcdefghijklmnopqrstuvwxyz234567");
     for _ in 0..24 {
