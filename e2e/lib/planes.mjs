@@ -204,9 +204,9 @@ export function settleWithReaders(plane, readers) {
  * Groundplane as a child process, ready to answer. Started anew over the same folder it goes on where it was.
  *
  * Without `pds` it follows no repos, without `bsyncUrl` no private state. With `backfill`, a PDS, it reads whole what that
- * one lists.
+ * one lists. `apart`, it shares nothing with others: neither the cluster nor the memcached that the environment names.
  */
-export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, backfill, bsyncUrl, labelerUrls = [] }) {
+export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds, backfill, bsyncUrl, labelerUrls = [], apart = false }) {
   const url = `http://127.0.0.1:${port}`
   const admin = `http://127.0.0.1:${adminPort}`
   const dataDir = path.join(dir, 'groundplane')
@@ -223,6 +223,7 @@ export async function startGroundplane({ bin, port, adminPort, dir, plcUrl, pds,
       ...(backfill ? ['--backfill', backfill.url, ...(pds ? [] : ['--handle-resolver-url', backfill.url])] : []),
       ...(bsyncUrl ? ['--bsync-url', bsyncUrl, '--bsync-api-key', BSYNC_API_KEY] : []),
       ...labelerUrls.flatMap((labeler) => ['--labeler-url', labeler]),
+      ...(apart ? ['--store', 'embedded', '--memcached', ''] : []),
       '--auth-token', DATAPLANE_TOKEN,
       '--allow-private-networks',
     ],

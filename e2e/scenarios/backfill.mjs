@@ -49,7 +49,7 @@ export default async function backfill(t) {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'groundplane-e2e-backfill-'))
   const [port, adminPort] = await t.parts.freePorts(2)
   const { plc, pds } = t.parts
-  const late = await startGroundplane({ bin: t.plane.bin, port, adminPort, dir, plcUrl: plc.url, backfill: pds })
+  const late = await startGroundplane({ bin: t.plane.bin, port, adminPort, dir, plcUrl: plc.url, backfill: pds, apart: true })
   try {
     await late.backfilled()
     const { backfill: told } = await late.status()
