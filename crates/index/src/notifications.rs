@@ -397,9 +397,14 @@ pub async fn get_notification_seen(
     cx: &Cx,
     req: proto::GetNotificationSeenRequest,
 ) -> Result<proto::GetNotificationSeenResponse> {
-    let state = cx.store.get_one(&private::state_key(&req.actor_did)).await?;
-    let seen = state.as_deref().map(private::read_state).transpose()?.and_then(|s| s.seen_at_us());
+    let seen = seen_at_us(cx, &req.actor_did).await?;
     Ok(proto::GetNotificationSeenResponse { timestamp: seen.map(records::timestamp) })
+}
+
+/// When an account last looked. Who has just said so, perhaps to another process, is not answered as if it had not.
+async fn seen_at_us(cx: &Cx, did: &str) -> Result<Option<i64>> {
+    let found = cx.store.get_fresh(&[private::state_key(did)]).await?.pop().flatten();
+    Ok(found.as_deref().map(private::read_state).transpose()?.and_then(|state| state.seen_at_us()))
 }
 
 /// How many notifications came since the account last looked: those whose record stands and is not taken down.
@@ -408,15 +413,14 @@ pub async fn get_unread_notification_count(
     req: proto::GetUnreadNotificationCountRequest,
 ) -> Result<proto::GetUnreadNotificationCountResponse> {
     let nothing = proto::GetUnreadNotificationCountResponse { count: 0 };
-    let keys =
-        [actors::key(&req.actor_did), moderation::key_of_subject(&req.actor_did), private::state_key(&req.actor_did)];
+    let keys = [actors::key(&req.actor_did), moderation::key_of_subject(&req.actor_did)];
     let found = cx.store.get(&keys).await?;
     if !found[0].as_deref().map(actors::read).transpose()?.is_some_and(|row| row.exists)
         || found[1].as_ref().is_some_and(|stored| !moderation::reference(stored).is_empty())
     {
         return Ok(nothing);
     }
-    let seen = found[2].as_deref().map(private::read_state).transpose()?.and_then(|s| s.seen_at_us());
+    let seen = seen_at_us(cx, &req.actor_did).await?;
     let partition = || {
         let scan = Scan::of(Key::of(&NOTIFICATION).atom(&atom::did(&req.actor_did)).partition());
         if let Some(seen) = seen { scan.before(position(seen)) } else { scan }
