@@ -250,6 +250,8 @@ pub(super) struct Oracle {
     pub(super) asked: u64,
     /// Figures that are not as the oracle says.
     pub(super) wrong: u64,
+    /// Figures that nobody could know who came after the account was gone.
+    unknowable: u64,
     shown: Vec<String>,
 }
 
@@ -267,6 +269,12 @@ impl Oracle {
     pub(super) fn print(&self) {
         for wrong in &self.shown {
             println!("{wrong}");
+        }
+        if self.unknowable > 0 {
+            println!(
+                "{} counts of quotes of posts that were gone before anybody asked are not compared",
+                self.unknowable
+            );
         }
     }
 }
@@ -297,6 +305,9 @@ pub(super) fn against_the_oracle(store: &Store, model: &Model, runtime: &Runtime
     for (subject, counts) in model.counted() {
         let stored = heads.remove(tables::on_head(subject).bytes());
         let head = Head::read(stored.as_ref());
+        let author = subject.strip_prefix("at://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let unseen = model.account_status(author) == Some("deleted")
+            && runtime.block_on(gp_index::repos::state_of(store, author))?.is_none();
         for (what, cell, expected) in [
             ("likes", OnCount::Likes, counts.likes),
             ("reposts", OnCount::Reposts, counts.reposts),
@@ -306,6 +317,12 @@ pub(super) fn against_the_oracle(store: &Store, model: &Model, runtime: &Runtime
             ("items", OnCount::Items, counts.items),
             ("joins", OnCount::Joined, counts.joins),
         ] {
+            // An account whose identity is gone when its commits are read cannot be verified: none of its posts was
+            // seen, and so none was seen to go, which is what takes quotes off the books.
+            if unseen && what == "quotes" {
+                oracle.unknowable += u64::from(expected != head.get(cell as u8));
+                continue;
+            }
             oracle.is(what, subject, expected, head.get(cell as u8));
         }
     }

@@ -794,6 +794,15 @@ mod tests {
             panic!("not explained")
         };
         assert_ne!(own, their);
+        // One page of one, whose only quote is lost: the token of ours leads to what the reference does not have.
+        let (ours, request) =
+            (Ok(json!({ "uris": [early], "cursor": "t" })), json!({ "subject": { "uri": post }, "limit": 1 }));
+        let page =
+            |theirs| judge("edited-post", &world, "GetQuotesBySubjectSorted", request.clone(), &ours, &Ok(theirs));
+        for theirs in [json!({ "uris": [] }), json!({ "uris": ["what follows"], "cursor": "t" })] {
+            let Edited(own, their) = page(theirs) else { panic!("not explained") };
+            assert_eq!(own, their);
+        }
     }
 
     #[test]

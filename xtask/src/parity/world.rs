@@ -82,8 +82,8 @@ pub(super) struct World {
     pub(super) subjects: HashMap<String, Vec<String>>,
     /// By list: who was ever put on it.
     pub(super) members: HashMap<String, Vec<String>>,
-    /// By post: who quoted it.
-    pub(super) quotes: HashMap<String, Vec<String>>,
+    /// By post: who quoted it. In order, because calls are drawn from its keys.
+    pub(super) quotes: BTreeMap<String, Vec<String>>,
     /// Posts that were replied to.
     pub(super) replied: Vec<String>,
     /// CIDs of blobs, with their owners.

@@ -49,6 +49,23 @@ pub(super) fn malformed_argument(seen: &Seen<'_>) -> Verdict {
     }
 }
 
+/// Of one page that lost items to the reference's fault: the reference's page goes on with what follows, and its token
+/// says whether more follow behind that. Neither can be held against ours.
+fn cut_page(seen: &Seen<'_>, field: &str, lost: bool, ours: &mut Value, theirs: &mut Value) {
+    if !lost || seen.case.walk.is_some() {
+        return;
+    }
+    let own = ours[field].as_array().map_or(0, Vec::len);
+    if let Some(items) = theirs[field].as_array_mut() {
+        items.truncate(own);
+    }
+    for answer in [ours, theirs] {
+        if let Some(fields) = answer.as_object_mut() {
+            fields.remove("cursor");
+        }
+    }
+}
+
 pub(super) fn edited_post(seen: &Seen<'_>) -> Verdict {
     let (Ok(ours), Ok(theirs)) = (seen.ours, seen.theirs) else { return No };
     let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
@@ -63,7 +80,11 @@ pub(super) fn edited_post(seen: &Seen<'_>) -> Verdict {
         "GetQuotesBySubjectSorted" => {
             let subject = seen.case.request["subject"]["uri"].as_str().unwrap_or_default();
             let kept = theirs["uris"].as_array().cloned().unwrap_or_default();
-            retain(&mut ours, "uris", |uri| kept.contains(uri) || !since(subject, uri.as_str().unwrap_or_default()))
+            let lost = retain(&mut ours, "uris", |uri| {
+                kept.contains(uri) || !since(subject, uri.as_str().unwrap_or_default())
+            });
+            cut_page(seen, "uris", lost, &mut ours, &mut theirs);
+            lost
         }
         "GetPostRecords" => {
             let uris = seen.case.request["uris"].as_array().map_or(&[][..], Vec::as_slice);
@@ -82,10 +103,12 @@ pub(super) fn edited_post(seen: &Seen<'_>) -> Verdict {
         }
         _ => {
             let kept = theirs["items"].as_array().cloned().unwrap_or_default();
-            retain(&mut ours, "items", |item| {
+            let lost = retain(&mut ours, "items", |item| {
                 let (post, repost) = (item["uri"].as_str().unwrap_or_default(), item["repost"].as_str());
                 kept.contains(item) || !repost.is_some_and(|repost| since(post, repost))
-            })
+            });
+            cut_page(seen, "items", lost, &mut ours, &mut theirs);
+            lost
         }
     };
     if found { Edited(Ok(ours), Ok(theirs)) } else { No }
