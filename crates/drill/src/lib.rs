@@ -8,7 +8,7 @@
 //! - [`confine`]: a network namespace with few ports; a bound on memory.
 //! - [`data`], [`program`], [`memcached`]: what is served, by whom, and what the kernel says of it meanwhile.
 //! - [`rig`]: all of that together.
-//! - [`wire`], [`load`]: one connection, and the load that many of them make.
+//! - [`wire`], [`load`]: one connection, and the load that many of them make. [`aside`]: callers that cost nothing.
 //! - [`twin`], [`scripted`]: the naive server, and the real one over a store that can be told to be slow. [`bare`]: what
 //!   to compare with.
 //! - [`april`], [`others`]: the drills that an operator runs. [`report`] writes what they found.
@@ -16,6 +16,7 @@
 //! Nothing that serves imports from here.
 
 pub mod april;
+pub mod aside;
 pub mod bare;
 pub mod confine;
 pub mod data;

@@ -22,6 +22,8 @@ use crate::{
 const VISIT_US: u64 = 40_000;
 /// Calls at a time with which the most is measured.
 const SATURATING: usize = 64;
+/// Large calls at a time with which the most is measured.
+const SATURATING_BULK: usize = 4;
 /// Names of the small callers.
 const CALLERS: [&str; 9] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
 /// What a refusal costs is judged from so many on.
@@ -93,7 +95,8 @@ pub async fn noisy_caller(rig: &Rig, scale: &Scale) -> Result<Row> {
     let requests = rig.posts.large(10, BULK_KEYS);
     let bulk = |per_second| Offer { looks: false, ..Offer::posts("batch-job", &requests, per_second) };
     let of_bulk = Hosts::new(&[plane.listen], 16);
-    let most_bulk = load::saturate(&of_bulk, &bulk(1.0), SATURATING, scale.measure()).await;
+    // As few calls as fill the store: with many, most would be under way when the time is over.
+    let most_bulk = load::saturate(&of_bulk, &bulk(1.0), SATURATING_BULK, 2 * scale.measure()).await;
     // All small callers together ask for three tenths of what the plane can do.
     let each = most_small.answered_per_second() * 0.3 / CALLERS.len() as f64;
     let small: Vec<Load> =

@@ -237,8 +237,8 @@ pub async fn look_up(cx: &Cx, uris: &[String], collection: &str) -> Result<Vec<S
             keys.push(key(did, found, rkey));
         }
     }
-    let mut answers = vec![Served::default(); uris.len()];
     let found = cx.store.get(&keys).await?;
+    let mut answers = vec![Served::default(); uris.len()];
     let mut extra = Vec::new();
     for (place, bytes) in places.into_iter().zip(found) {
         let Some(bytes) = bytes else { continue };

@@ -4,8 +4,10 @@
 //! Otherwise it waits in the queue of its caller, and callers take turns: the next turn is the one's who has had the
 //! least since it began to wait. One caller holds at most half of the room while others wait. Within a caller,
 //! slices of long lists have a queue of their own that gets a quarter of the turns, so that small calls pass them and
-//! they still make progress. Callers of the background come after all others, and have half of the room at most. Whose turn it is waits for room and nobody overtakes it, so that a heavy piece of work is
-//! not starved by light ones.
+//! they still make progress. Slices have three quarters of the room at most, all together: they are under way for long,
+//! and whoever comes with a small call finds room. Callers of the background come after all others, and have half of the
+//! room at most. Whose turn it is waits for room and nobody overtakes it, so that a heavy piece of work is not starved by
+//! light ones.
 //!
 //! The queue is bounded by time (the caller of `admit` says until when it waits) and by number. A call that stops
 //! waiting leaves at once. One whose turn will not come in time, by the pace at which turns come, is told so when it
@@ -26,6 +28,11 @@ use crate::{CallerId, Shed};
 const SHARE_OF_ONE: u32 = 10;
 /// How many turns small calls have for one of the long lists, when both wait.
 const TURNS_OF_SMALL: u64 = 3;
+
+/// Units that slices of long lists may have of all of them.
+fn bulk_units_max(units_max: u32) -> u32 {
+    units_max / 4 * 3
+}
 
 /// Which of a caller's two queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +91,8 @@ struct Inner {
 
 struct State {
     in_flight: u32,
+    /// Of these, units of slices.
+    bulk_in_flight: u32,
     waiting: usize,
     /// The start of the last turn given, on the scale of [`Share::had`].
     now: u64,
@@ -122,7 +131,7 @@ impl Admission {
     pub(crate) fn new(units_max: u32, waiting_max: usize, background: &[bool]) -> Self {
         let shares =
             background.iter().map(|background| Share { background: *background, ..Share::default() }).collect();
-        let state = State { in_flight: 0, waiting: 0, now: 0, arrivals: 0, shares };
+        let state = State { in_flight: 0, bulk_in_flight: 0, waiting: 0, now: 0, arrivals: 0, shares };
         Self {
             inner: Arc::new(Inner {
                 units_max,
@@ -163,10 +172,11 @@ impl Admission {
         let mut state = inner.state.lock();
         if state.waiting == 0
             && state.in_flight + units <= inner.units_max
+            && !(lane == Lane::Bulk && state.bulk_is_full(units, inner.units_max))
             && !state.shares[caller].is_full(units, inner.units_max)
         {
-            state.take(caller, units);
-            return Ok(Entered::Admitted(Permit { admission: self.clone(), caller, units }));
+            state.take(caller, lane, units);
+            return Ok(Entered::Admitted(Permit { admission: self.clone(), caller, lane, units }));
         }
         if state.waiting >= inner.waiting_max {
             let of_itself = state.shares[caller].waiting * 2 > inner.waiting_max;
@@ -197,14 +207,25 @@ enum Entered {
 }
 
 impl State {
-    fn take(&mut self, caller: usize, units: u32) {
+    fn take(&mut self, caller: usize, lane: Lane, units: u32) {
         self.in_flight += units;
+        if lane == Lane::Bulk {
+            self.bulk_in_flight += units;
+        }
         self.shares[caller].in_flight += units;
     }
 
-    fn give_back(&mut self, caller: usize, units: u32) {
+    fn give_back(&mut self, caller: usize, lane: Lane, units: u32) {
         self.in_flight -= units;
+        if lane == Lane::Bulk {
+            self.bulk_in_flight -= units;
+        }
         self.shares[caller].in_flight -= units;
+    }
+
+    /// Whether slices have all that they may have.
+    fn bulk_is_full(&self, units: u32, units_max: u32) -> bool {
+        self.bulk_in_flight > 0 && self.bulk_in_flight + units > bulk_units_max(units_max)
     }
 
     fn enqueue(&mut self, caller: usize, lane: Lane, waiter: Waiter, now: Instant) -> u64 {
@@ -235,7 +256,9 @@ impl State {
                 .shares
                 .iter()
                 .enumerate()
-                .filter_map(|(caller, share)| Some((caller, share, share.next()?)))
+                .filter_map(|(caller, share)| {
+                    Some((caller, share, share.next(|units| self.bulk_is_full(units, units_max))?))
+                })
                 .filter(|(_, share, (_, units))| {
                     // Those who cannot wait share among themselves, whoever else waits.
                     let alone = if share.background { first + last } else { first } == 1;
@@ -254,7 +277,7 @@ impl State {
             }
             share.had += u64::from(units);
             self.waiting -= 1;
-            self.take(caller, units);
+            self.take(caller, lane, units);
             // Whoever stops waiting leaves the queue first, so there is somebody to tell.
             let told = waiter.tell.send(());
             debug_assert!(told.is_ok(), "a place in the queue outlived the one who waits");
@@ -269,11 +292,11 @@ impl Share {
     }
 
     /// Whose turn it is within this caller, and what it weighs.
-    fn next(&self) -> Option<(Lane, u32)> {
+    fn next(&self, bulk_is_full: impl Fn(u32) -> bool) -> Option<(Lane, u32)> {
         let first =
             |lane: Lane| self.lanes[lane as usize].queue.first_key_value().map(|(_, waiter)| (lane, waiter.units));
         let [small, bulk] = &self.lanes;
-        match (first(Lane::Small), first(Lane::Bulk)) {
+        match (first(Lane::Small), first(Lane::Bulk).filter(|(_, units)| !bulk_is_full(*units))) {
             (Some(of_small), Some(of_bulk)) => Some(if small.had <= bulk.had { of_small } else { of_bulk }),
             (of_small, of_bulk) => of_small.or(of_bulk),
         }
@@ -304,7 +327,7 @@ struct Place {
 impl Place {
     fn into_permit(mut self) -> Permit {
         self.left = true;
-        Permit { admission: self.admission.clone(), caller: self.caller, units: self.units }
+        Permit { admission: self.admission.clone(), caller: self.caller, lane: self.lane, units: self.units }
     }
 }
 
@@ -320,7 +343,7 @@ impl Drop for Place {
             state.waiting -= 1;
         } else {
             // Its turn came, and it was gone before it could begin.
-            state.give_back(self.caller, self.units);
+            state.give_back(self.caller, self.lane, self.units);
         }
         // Either way somebody else may begin: there is room, or the one whose turn it was has gone.
         state.give_turns(self.admission.inner.units_max);
@@ -331,13 +354,14 @@ impl Drop for Place {
 pub(crate) struct Permit {
     admission: Admission,
     caller: usize,
+    lane: Lane,
     units: u32,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.admission.inner.state.lock();
-        state.give_back(self.caller, self.units);
+        state.give_back(self.caller, self.lane, self.units);
         if state.waiting > 0 {
             state.give_turns(self.admission.inner.units_max);
         }
@@ -498,11 +522,31 @@ mod tests {
         let admission = Admission::new(100, 1000, &[false; 3]);
         let mut permits = Vec::new();
         for _ in 0..10 {
-            permits.push(admit(&admission, 0, Lane::Bulk, 10).await);
+            permits.push(admit(&admission, 0, Lane::Small, 10).await);
         }
         let waits = wait(&admission, 0, Lane::Bulk, 10).await;
         drop(permits.pop());
         drop(waits.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_lists_leave_room_for_small_calls() {
+        let admission = Admission::new(100, 1000, &[false; 2]);
+        let mut slices = Vec::new();
+        for _ in 0..7 {
+            slices.push(admit(&admission, 0, Lane::Bulk, 10).await);
+        }
+        let waits = wait(&admission, 0, Lane::Bulk, 10).await;
+        // Whoever waits for that does not stand in the way of others, of the same caller or not.
+        let small = [admit(&admission, 0, Lane::Small, 10).await, admit(&admission, 1, Lane::Small, 10).await];
+        drop(small);
+        assert!(!waits.is_finished());
+        slices.pop();
+        drop(waits.await.unwrap());
+        drop(slices);
+        // One slice has always room, however small that is.
+        let narrow = Admission::new(1, 10, &[false]);
+        drop(admit(&narrow, 0, Lane::Bulk, 1).await);
     }
 
     /// A call of 20,000 keys is 79 slices. While they wait, a small call of the same caller is behind one of them at
@@ -645,6 +689,11 @@ mod tests {
         }
         assert_eq!(admission.figures(), Figures { in_flight: 0, limit: 50, waiting: 0 });
         let state = admission.inner.state.lock();
-        assert!(state.shares.iter().all(|share| share.in_flight == 0 && share.waiting == 0 && share.next().is_none()));
+        assert!(
+            state
+                .shares
+                .iter()
+                .all(|share| share.in_flight == 0 && share.waiting == 0 && share.next(|_| false).is_none())
+        );
     }
 }

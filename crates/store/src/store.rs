@@ -23,7 +23,7 @@ use crate::{
     },
     feed,
     recent::Recent,
-    turns::{self, Turns},
+    turns::{self, Turn, Turns},
 };
 
 /// Keys that one visit to the engine may read before others get their turn.
@@ -275,6 +275,7 @@ impl Store {
         let mut missing: Vec<Key> = Vec::new();
         let mut places: Vec<(usize, usize)> = Vec::new();
         let mut seen: HashMap<&Key, usize> = HashMap::new();
+        let is_local = self.inner.far.get().is_none();
         for (place, key) in keys.iter().enumerate() {
             if place % LOOKUPS_PER_TURN == LOOKUPS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
@@ -284,6 +285,10 @@ impl Store {
             {
                 answers[place] = kept;
                 continue;
+            }
+            if missing.is_empty() && is_local {
+                // What must be refused is refused before it costs anything.
+                self.inner.reads.may_come()?;
             }
             let slot = *seen.entry(key).or_insert_with(|| {
                 missing.push(key.clone());
@@ -349,7 +354,7 @@ impl Store {
                 let _turn = self.inner.reads.turn(keys.len()).await?;
                 remote.get(keys).await?
             }
-            None => self.visit(keys.len(), move |store| store.inner.engine.get(&keys)).await?,
+            None => self.visit(keys.len(), move |store, _| store.inner.engine.get(&keys)).await?,
         };
         turns::pay(read.iter().flatten().map(Bytes::len).sum())?;
         Ok(read)
@@ -386,7 +391,7 @@ impl Store {
     /// Asks the engine for keys that memory could not answer. It may answer fewer, the first ones, where values are large.
     async fn load(&self, keys: Arc<[Key]>, range: std::ops::Range<usize>) -> Result<Vec<Option<Bytes>>> {
         let Some(remote) = self.inner.engine.remote() else {
-            return self.visit(range.len(), move |store| store.read_through(&keys[range])).await;
+            return self.visit(range.len(), move |store, turn| store.read_through(&keys[range], turn)).await;
         };
         let _turn = self.inner.reads.turn(range.len()).await?;
         let keys = &keys[range];
@@ -396,17 +401,18 @@ impl Store {
         Ok(values)
     }
 
-    /// The value at each key as far as one visit goes: as many keys as there are, or fewer where values are large.
-    fn read_through(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
+    /// The value at each key as far as one visit goes: as many keys as there are, or fewer where values are large or
+    /// where somebody waits who should not wait for a long list.
+    fn read_through(&self, keys: &[Key], turn: &mut Turn) -> Result<Vec<Option<Bytes>>> {
         let mut answers = Vec::with_capacity(keys.len());
         let mut bytes = 0;
-        for keys in keys.chunks(KEYS_PER_LOOK) {
-            let tickets = self.tickets(keys);
-            let mut values = self.inner.engine.get(keys)?;
-            self.fill(keys, tickets, &mut values);
+        for look in keys.chunks(KEYS_PER_LOOK) {
+            let tickets = self.tickets(look);
+            let mut values = self.inner.engine.get(look)?;
+            self.fill(look, tickets, &mut values);
             bytes += values.iter().flatten().map(Bytes::len).sum::<usize>();
             answers.extend(values);
-            if bytes > BYTES_PER_SLICE {
+            if bytes > BYTES_PER_SLICE || (answers.len() < keys.len() && turn.ends_early(answers.len())) {
                 break;
             }
         }
@@ -455,7 +461,7 @@ impl Store {
         self.inner.reads_total.fetch_add(scans.len() as u64, Relaxed);
         let Some(remote) = self.inner.engine.remote() else {
             let keys = scans.len();
-            let read = move |store: &Store| scans.iter().map(|s| store.inner.engine.scan(s)).collect();
+            let read = move |store: &Store, _: &mut Turn| scans.iter().map(|s| store.inner.engine.scan(s)).collect();
             return pay_for(self.visit::<Vec<Page>>(keys, read).await?);
         };
         let _turn = self.inner.reads.turn(scans.len()).await?;
@@ -466,13 +472,13 @@ impl Store {
     async fn visit<T: Send + 'static>(
         &self,
         keys: usize,
-        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Store, &mut Turn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let turn = self.inner.reads.turn(keys).await?;
+        let mut turn = self.inner.reads.turn(keys).await?;
         let store = self.clone();
         // The turn goes along with what was read. It lasts as long as the work, also when the caller has gone meanwhile,
         // and until the caller takes what was read: finished reads that nobody has looked at yet do not pile up.
-        let visit = tokio::task::spawn_blocking(move || (work(&store), turn));
+        let visit = tokio::task::spawn_blocking(move || (work(&store, &mut turn), turn));
         match visit.await {
             Ok((read, _turn)) => read,
             Err(e) => Err(Error::Engine(format!("a read stopped: {e}"))),

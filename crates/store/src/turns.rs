@@ -3,7 +3,8 @@
 //! A few visits run at the same time. While all of them run, others wait here, and callers take turns: the next turn is
 //! the one's who has had the least since it began to wait. So one that asks for everything cannot make another one wait
 //! for more than the visits that run already. Within a caller, visits for long lists get a quarter of the turns while
-//! there are others. Whoever can wait comes after everybody who cannot.
+//! there are others. Whoever can wait comes after everybody who cannot. A visit for a long list ends early, at its next
+//! look, when somebody else has come to wait ([`Turn::ends_early`]), and counts for as much as it read.
 //!
 //! Who asks is said once, around the work of a whole call ([`on_behalf`]); nothing below that needs to know it. What is
 //! not said to be for anybody is the plane's own work, which is never refused.
@@ -21,6 +22,14 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const TURNS_OF_SMALL: u64 = 3;
 /// What a visit costs beside its keys, in keys.
 const KEYS_OF_A_VISIT: u64 = 16;
+/// A caller's two lanes: that of its long lists, and that of everything else.
+const SMALL: usize = 0;
+const BULK: usize = 1;
+
+/// How much a key counts in a lane of a caller.
+fn weight(lane: usize) -> u64 {
+    if lane == BULK { TURNS_OF_SMALL } else { 1 }
+}
 
 /// On whose behalf something is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +90,8 @@ struct State {
     shares: Vec<Share>,
     /// Where the last turn began, on the scale of [`Share::had`].
     now: u64,
+    /// Visits for long lists that end early and have not ended yet.
+    ending: usize,
 }
 
 #[derive(Debug, Default)]
@@ -126,16 +137,36 @@ impl Turns {
     /// Waits for a turn to read so many keys. Refused at once where too many wait.
     pub(crate) async fn turn(self: &Arc<Self>, keys: usize) -> Result<Turn> {
         let behalf = BEHALF.try_with(|it| *it).unwrap_or_default();
-        let Some(mut place) = self.enter(behalf, keys)? else { return Ok(Turn(Arc::clone(self))) };
+        let charged = KEYS_OF_A_VISIT + keys as u64;
+        let turn = |charged| Turn {
+            turns: Arc::clone(self),
+            caller: usize::from(behalf.caller),
+            lane: usize::from(behalf.bulk),
+            charged,
+            is_ending: false,
+        };
+        // Who begins at once has taken nothing from anybody.
+        let Some(mut place) = self.enter(behalf, charged)? else { return Ok(turn(0)) };
         // The other end lives in the queue until it is used.
         let told = (&mut place.told).await;
         debug_assert!(told.is_ok(), "a waiter was forgotten");
         place.left = true;
-        Ok(Turn(Arc::clone(self)))
+        Ok(turn(charged))
+    }
+
+    /// Whether a visit on behalf of whoever is read for would be refused if it came now.
+    ///
+    /// # Errors
+    ///
+    /// It would: [`Error::Busy`].
+    pub(crate) fn may_come(&self) -> Result<()> {
+        let behalf = BEHALF.try_with(|it| *it).unwrap_or_default();
+        let state = self.state.lock();
+        if state.waiting > 0 && state.refuses(behalf, self.waiting_max) { Err(Error::Busy) } else { Ok(()) }
     }
 
     /// Begins at once, or takes a place in the queue.
-    fn enter(self: &Arc<Self>, behalf: Behalf, keys: usize) -> Result<Option<Place>> {
+    fn enter(self: &Arc<Self>, behalf: Behalf, keys: u64) -> Result<Option<Place>> {
         let mut state = self.state.lock();
         if state.waiting == 0 && state.running < self.at_once_max {
             state.running += 1;
@@ -145,17 +176,8 @@ impl Turns {
         if state.shares.len() <= caller {
             state.shares.resize_with(caller + 1, Share::default);
         }
-        if caller > 0 {
-            // Those who can wait leave half of the places to the others, and one caller leaves a quarter.
-            let own_max = if behalf.can_wait { self.waiting_max / 2 } else { self.waiting_max / 4 * 3 };
-            if state.waiting >= self.waiting_max || state.shares[caller].waiting >= own_max {
-                return Err(Error::Busy);
-            }
-            // Parts of a long list have until the deadline of their call, and are few.
-            let of_lane = &state.shares[caller].lanes[usize::from(behalf.bulk)];
-            if !behalf.bulk && of_lane.pace.is_too_late(of_lane.queue.len(), WAIT_MAX) {
-                return Err(Error::Busy);
-            }
+        if state.refuses(behalf, self.waiting_max) {
+            return Err(Error::Busy);
         }
         let (tell, told) = oneshot::channel();
         state.arrivals += 1;
@@ -172,7 +194,7 @@ impl Turns {
             of_lane.had = of_lane.had.max(share.lane_now);
             of_lane.pace.begin(Instant::now());
         }
-        of_lane.queue.push_back(Waiter { arrival, keys: KEYS_OF_A_VISIT + keys as u64, tell });
+        of_lane.queue.push_back(Waiter { arrival, keys, tell });
         share.waiting += 1;
         state.waiting += 1;
         Ok(Some(Place { turns: Arc::clone(self), caller, lane, arrival, told, left: false }))
@@ -180,6 +202,21 @@ impl Turns {
 }
 
 impl State {
+    /// Whether somebody is turned away who would have to wait.
+    fn refuses(&self, behalf: Behalf, waiting_max: usize) -> bool {
+        // The plane itself is never refused.
+        let caller = usize::from(behalf.caller);
+        let Some(share) = self.shares.get(caller).filter(|_| caller > 0) else { return false };
+        // Those who can wait leave half of the places to the others, and one caller leaves a quarter.
+        let own_max = if behalf.can_wait { waiting_max / 2 } else { waiting_max / 4 * 3 };
+        if self.waiting >= waiting_max || share.waiting >= own_max {
+            return true;
+        }
+        // Parts of a long list have until the deadline of their call, and are few.
+        let of_lane = &share.lanes[usize::from(behalf.bulk)];
+        !behalf.bulk && of_lane.pace.is_too_late(of_lane.queue.len(), WAIT_MAX)
+    }
+
     fn give_turns(&mut self, at_once_max: usize) {
         while self.waiting > 0 && self.running < at_once_max {
             let waiting = self.shares.iter_mut().filter(|share| share.waiting > 0);
@@ -203,14 +240,15 @@ impl Share {
     fn next(&mut self) -> Option<(u64, Waiter)> {
         let [small, bulk] = &self.lanes;
         let lane = match (small.queue.is_empty(), bulk.queue.is_empty()) {
-            (false, false) => usize::from(small.had > bulk.had),
-            (small_is_empty, _) => usize::from(small_is_empty),
+            (false, false) if small.had > bulk.had => BULK,
+            (false, _) => SMALL,
+            (true, _) => BULK,
         };
         let of_lane = &mut self.lanes[lane];
         let waiter = of_lane.queue.pop_front()?;
         of_lane.pace.turn(Instant::now());
         self.lane_now = of_lane.had;
-        of_lane.had += waiter.keys * if lane == 1 { TURNS_OF_SMALL } else { 1 };
+        of_lane.had += waiter.keys * weight(lane);
         Some((waiter.keys, waiter))
     }
 }
@@ -250,13 +288,47 @@ impl Drop for Place {
 
 /// A visit under way; over when dropped.
 #[derive(Debug)]
-pub(crate) struct Turn(Arc<Turns>);
+pub(crate) struct Turn {
+    turns: Arc<Turns>,
+    caller: usize,
+    lane: usize,
+    /// What its caller was charged for it, in keys.
+    charged: u64,
+    is_ending: bool,
+}
+
+impl Turn {
+    /// Whether this is for a long list and somebody waits whose own visit is not, more of them than other visits end for.
+    /// Then it is to end: with so many keys read, which is all that its caller is charged for.
+    pub(crate) fn ends_early(&mut self, keys: usize) -> bool {
+        if self.lane != BULK {
+            return false;
+        }
+        let mut state = self.turns.state.lock();
+        let small: usize = state.shares.iter().map(|share| share.lanes[SMALL].queue.len()).sum();
+        if small <= state.ending {
+            return false;
+        }
+        state.ending += 1;
+        self.is_ending = true;
+        let unused = self.charged.saturating_sub(KEYS_OF_A_VISIT + keys as u64);
+        self.charged -= unused;
+        // Who began at once was charged nothing, and gets nothing back.
+        if let Some(share) = state.shares.get_mut(self.caller).filter(|_| unused > 0) {
+            share.had = share.had.saturating_sub(unused);
+            let of_lane = &mut share.lanes[BULK];
+            of_lane.had = of_lane.had.saturating_sub(unused * TURNS_OF_SMALL);
+        }
+        true
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.turns.state.lock();
         state.running -= 1;
-        state.give_turns(self.0.at_once_max);
+        state.ending -= usize::from(self.is_ending);
+        state.give_turns(self.turns.at_once_max);
     }
 }
 
@@ -341,6 +413,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_visit_for_a_long_list_knows_when_a_small_one_waits_and_is_charged_for_what_it_read() {
+        let turns = Turns::new(1, 1_000);
+        let bulk = Behalf { bulk: true, ..of(1) };
+        let first = turns.turn(1).await.unwrap();
+        let place = turns.enter(bulk, KEYS_OF_A_VISIT + 256).unwrap();
+        drop(first);
+        let mut place = place.unwrap();
+        (&mut place.told).await.unwrap();
+        place.left = true;
+        let charged = KEYS_OF_A_VISIT + 256;
+        let mut visit = Turn { turns: Arc::clone(&turns), caller: 1, lane: BULK, charged, is_ending: false };
+        let mut other = Turn { turns: Arc::clone(&turns), caller: 2, lane: BULK, charged: 0, is_ending: false };
+        turns.state.lock().running += 1;
+        let other_list = turns.enter(Behalf { bulk: true, ..of(2) }, 256).unwrap();
+        assert!(!visit.ends_early(32), "another long list can wait as long as this one");
+        let mut small = turns.enter(of(3), 10).unwrap().unwrap();
+        assert!(visit.ends_early(32));
+        assert_eq!(turns.state.lock().shares[1].had, KEYS_OF_A_VISIT + 32);
+        assert!(!other.ends_early(32), "one end is enough for one who waits");
+        let second = turns.enter(of(3), 10).unwrap();
+        assert!(other.ends_early(32));
+        drop((visit, second, other_list));
+        drop(other);
+        assert!(small.told.try_recv().is_ok());
+        let state = turns.state.lock();
+        assert_eq!((state.running, state.waiting, state.ending), (1, 0, 0));
+        small.left = true;
+    }
+
+    #[tokio::test]
     async fn whoever_can_wait_comes_last_and_leaves_places_to_the_others() {
         let later = Behalf { can_wait: true, ..of(1) };
         let order = order(&[(later, 1), (later, 1), (of(2), 256), (of(2), 256)]).await;
@@ -372,7 +474,7 @@ mod tests {
         let mut third = third.unwrap();
         (&mut third.told).await.unwrap();
         third.left = true;
-        drop((third, Turn(Arc::clone(&turns))));
+        drop((third, Turn { turns: Arc::clone(&turns), caller: 3, lane: SMALL, charged: 0, is_ending: false }));
         let state = turns.state.lock();
         assert_eq!((state.running, state.waiting), (0, 0));
     }

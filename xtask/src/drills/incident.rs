@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::Result;
 use gp_drill::{
-    Row, confine,
+    Row,
+    aside::Aside,
+    confine,
     load::{Felt, Hosts, Load, Offer},
     program::{Program, Watch, sockets_to},
     rig::{CONNECTIONS, LARGE_KEYS, is_close, p99s},
@@ -36,7 +38,8 @@ async fn large_batches(ctx: &Ctx, row: &mut Row, plane: &Program, what: &str, la
     let quiet = small.during(ctx.scale.quiet).await;
     let before = watch.end().await;
     let watch = Watch::begin(plane.pid());
-    let bulk = Load::begin(&Hosts::new(&[plane.listen], 4), ctx.rig.bulk());
+    let aside = Aside::start()?;
+    let bulk = aside.begin(&Hosts::new(&[plane.listen], 4), ctx.rig.bulk());
     let now = small.during(ctx.scale.fault).await;
     let large = bulk.end().await;
     let during = watch.end().await;

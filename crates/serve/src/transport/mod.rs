@@ -4,11 +4,13 @@
 
 pub(crate) mod body;
 pub(crate) mod grpc;
+mod inline;
 mod watched;
 
 use std::{
     convert::Infallible,
     error::Error,
+    future::poll_fn,
     io::ErrorKind,
     sync::{
         Arc,
@@ -21,7 +23,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -30,7 +32,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::watched::Watched;
+use self::{inline::Inline, watched::Watched};
 use crate::Config;
 
 /// How long accepting rests after the machine had no room for another connection. Without a rest it would try again
@@ -108,7 +110,6 @@ impl Port {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let builder = Arc::new(builder(config));
         let room = Arc::new(Semaphore::new(self.connections_max));
         let tracker = TaskTracker::new();
         let first_byte = Duration::from_millis(config.first_byte_ms_max);
@@ -139,10 +140,11 @@ impl Port {
             // Answers are written whole; waiting for more to send along only delays them.
             let _ = stream.set_nodelay(true);
             let io = TokioIo::new(Watched::new(stream, first_byte, write_stall));
-            let (builder, service) = (Arc::clone(&builder), service.clone());
+            let inline = Inline::default();
+            let (builder, service) = (builder(config, inline.clone()), service.clone());
             let (drain, cut) = (self.drain.clone(), self.cut.clone());
             tracker.spawn(async move {
-                serve_one(&builder, io, service, &drain, &cut).await;
+                serve_one(&builder, &inline, io, service, &drain, &cut).await;
                 drop((open, permit));
             });
         }
@@ -163,7 +165,8 @@ async fn accept(
 }
 
 async fn serve_one<S, B>(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Inline>,
+    inline: &Inline,
     io: TokioIo<Watched<TcpStream>>,
     service: S,
     drain: &CancellationToken,
@@ -178,12 +181,12 @@ async fn serve_one<S, B>(
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| inline.turn(connection.as_mut(), cx)) => ended,
         () = cut.cancelled() => return,
         () = drain.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
-                ended = connection.as_mut() => ended,
+                ended = poll_fn(|cx| inline.turn(connection.as_mut(), cx)) => ended,
                 () = cut.cancelled() => return,
             }
         }
@@ -193,8 +196,8 @@ async fn serve_one<S, B>(
     }
 }
 
-fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(config: &Config, inline: Inline) -> auto::Builder<Inline> {
+    let mut builder = auto::Builder::new(inline);
     builder
         .http1()
         .timer(TokioTimer::new())
