@@ -69,6 +69,10 @@ impl Behind {
 
     /// A store over it that keeps almost nothing in the process. `options` are added to the address.
     async fn store(&self, writes: bool, options: &str) -> Result<Store> {
+        self.store_with(writes, options, Config { near_cache_bytes: NO_NEAR, ..Config::default() }).await
+    }
+
+    async fn store_with(&self, writes: bool, options: &str, config: Config) -> Result<Store> {
         let hosts: Vec<String> = self.proxies.iter().map(|proxy| proxy.address().to_string()).collect();
         let address = format!("cql://{}/{}{options}", hosts.join(","), self.keyspace);
         let cluster = CqlConfig {
@@ -77,7 +81,6 @@ impl Behind {
             wait: Duration::from_secs(30),
             writes,
         };
-        let config = Config { near_cache_bytes: NO_NEAR, ..Config::default() };
         let opened = tokio::task::spawn_blocking(move || {
             Store::cql(&cluster, &[&ROWS, gp_store::TABLES[0], gp_store::TABLES[1]], &config)
         });
@@ -270,18 +273,7 @@ pub(super) fn frozen(scale: Scale) -> Result<Outcome> {
         let nodes = Behind::new(NODES).await?;
         let writer = nodes.seeded(keys).await?;
         drop(writer);
-        let hosts: Vec<String> = nodes.proxies.iter().map(|proxy| proxy.address().to_string()).collect();
-        let address = format!("cql://{}/{}", hosts.join(","), nodes.keyspace);
-        let cluster = CqlConfig {
-            address: address.parse().map_err(anyhow::Error::msg)?,
-            login: None,
-            wait: Duration::from_secs(30),
-            writes: true,
-        };
-        let opened = tokio::task::spawn_blocking(move || {
-            Store::cql(&cluster, &[&ROWS, gp_store::TABLES[0], gp_store::TABLES[1]], &Config::default())
-        });
-        let store = opened.await??;
+        let store = nodes.store_with(true, "", Config::default()).await?;
         let kept: Vec<Key> = (0..100).map(key).collect();
         store.get(&kept).await?;
         let hits = async |span: Duration| -> Result<Vec<Duration>> { Ok(read_for(&store, 100, span).await?.0) };
@@ -340,6 +332,38 @@ pub(super) fn frozen(scale: Scale) -> Result<Outcome> {
                 "hits p99 {before:.2} ms, then {after:.2} ms; 200 misses, {failed} failed, the last after {:.1} s ({waves} turns); in flight at most {in_flight} of {limit}; back after {:.1} s",
                 longest.as_secs_f64(),
                 recovery.as_secs_f64()
+            ),
+        ))
+    })
+}
+
+/// F32 with the twin: a task for each read, whatever is in flight already, and no deadline.
+pub(super) fn frozen_without_bounds(_: Scale) -> Result<Outcome> {
+    let (keys, reads) = (1_000, 200);
+    runtime()?.block_on(async {
+        let nodes = Behind::new(NODES).await?;
+        drop(nodes.seeded(keys).await?);
+        let config = Config { near_cache_bytes: NO_NEAR, reads_in_flight_max: 100_000, ..Config::default() };
+        let store = nodes.store_with(false, "&read_deadline_ms=60000", config).await?;
+        let ceiling = nodes.store(false, "").await?.figures().reads_in_flight_max;
+        nodes.proxies.iter().for_each(|proxy| proxy.set(Faults::half_open()));
+        let tasks: Vec<_> = (0..reads)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move { store.get_one(&key(n)).await.is_ok() })
+            })
+            .collect();
+        let patience = DEADLINE.mul_f64(1.1) * (reads as u64).div_ceil(ceiling) as u32;
+        tokio::time::sleep(patience).await;
+        let in_flight = store.reads_in_flight();
+        let waiting = tasks.iter().filter(|task| !task.is_finished()).count();
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        nodes.proxies.iter().for_each(Proxy::heal);
+        Ok(Outcome::new(
+            waiting == 0 && in_flight <= ceiling,
+            format!(
+                "{waiting} of {reads} misses without an answer after {:.1} s; {in_flight} in flight of {ceiling}",
+                patience.as_secs_f64()
             ),
         ))
     })
@@ -482,9 +506,30 @@ pub(super) fn shard(scale: Scale) -> Result<Outcome> {
         Ok(Outcome::new(
             absent == 0 && refused > 0 && answered > 0,
             format!(
-                "{asked} keys asked in {batches} batches, {answered} answered, {absent} keys said to be absent; who takes a failure for an absence would have said {refused}; refused with: {reason}"
+                "{asked} keys asked in {batches} batches, {answered} answered, {absent} keys said to be absent; {refused} keys refused with: {reason}"
             ),
         ))
+    })
+}
+
+/// F36 with the twin: a read for each key, and what fails is taken for absent.
+pub(super) fn shard_taken_for_absence(_: Scale) -> Result<Outcome> {
+    let keys = 200;
+    runtime()?.block_on(async {
+        let nodes = Behind::new(1).await?;
+        let store = nodes.seeded(keys).await?;
+        nodes.cluster()?.signal(2, "-STOP")?;
+        let found: Vec<Option<Bytes>> = stream::iter(0..keys)
+            .map(|n| {
+                let store = store.clone();
+                async move { store.get_one(&key(n)).await.unwrap_or_default() }
+            })
+            .buffer_unordered(keys)
+            .collect()
+            .await;
+        nodes.cluster()?.signal(2, "-CONT")?;
+        let absent = found.iter().filter(|row| row.is_none()).count();
+        Ok(Outcome::new(absent == 0, format!("{absent} of {keys} keys that are there said to be absent")))
     })
 }
 

@@ -251,19 +251,31 @@ pub(crate) struct Loading {
     begun: Instant,
 }
 
+/// Whoever answers reads: the store, or the twin.
+pub(crate) trait Reads: Clone + Send + Sync + 'static {
+    /// What stands at keys, by their numbers, in their order.
+    fn read(&self, numbers: &[usize]) -> impl Future<Output = Result<Vec<Option<Bytes>>>> + Send;
+}
+
+impl Reads for Store {
+    async fn read(&self, numbers: &[usize]) -> Result<Vec<Option<Bytes>>> {
+        let wanted: Vec<Key> = numbers.iter().map(|n| key(*n)).collect();
+        Ok(self.get(&wanted).await?)
+    }
+}
+
 /// Many callers read a few keys each, skewed as traffic is, one after the other, and look at what they get.
-pub(crate) fn load(store: &Store, keys: usize) -> Loading {
+pub(crate) fn load(reads: &impl Reads, keys: usize) -> Loading {
     let stop = Arc::new(AtomicBool::new(false));
     let task = |caller: usize| {
-        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        let (reads, stop) = (reads.clone(), Arc::clone(&stop));
         tokio::spawn(async move {
             let mut dice = Dice(caller as u64);
             let mut load = Load::default();
             while !stop.load(Relaxed) {
                 let asked: Vec<usize> = (0..KEYS_PER_READ).map(|_| dice.skewed(keys)).collect();
-                let wanted: Vec<Key> = asked.iter().map(|n| key(*n)).collect();
                 let begun = Instant::now();
-                match store.get(&wanted).await {
+                match reads.read(&asked).await {
                     Ok(found) => {
                         load.latencies_us.push(begun.elapsed().as_micros() as u64);
                         load.reads += 1;
@@ -297,8 +309,8 @@ impl Loading {
 }
 
 /// A load of so many seconds.
-pub(crate) async fn load_for(store: &Store, keys: usize, seconds: f64) -> Result<Load> {
-    let loading = load(store, keys);
+pub(crate) async fn load_for(reads: &impl Reads, keys: usize, seconds: f64) -> Result<Load> {
+    let loading = load(reads, keys);
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     loading.end().await
 }

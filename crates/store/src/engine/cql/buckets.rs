@@ -31,6 +31,11 @@ impl Bucket {
     pub(super) fn made_at(at_us: i64) -> Self {
         Self(at_us.to_be_bytes())
     }
+
+    /// When it was made, in microseconds of the writer's clock; 0 for the base.
+    pub(super) fn made_at_us(self) -> i64 {
+        i64::from_be_bytes(self.0)
+    }
 }
 
 /// All directories of a keyspace, so that a writer need not look into every partition it writes to. The partition is the
@@ -99,6 +104,13 @@ impl Directory {
     /// All buckets in order.
     pub(super) fn parts(&self) -> impl DoubleEndedIterator<Item = Part> + '_ {
         (0..self.parts.len()).map(|at| self.part(at))
+    }
+
+    /// The bucket from which another one was cut: the nearest before it that is older. Those between came later.
+    pub(super) fn source(&self, cut: &Part) -> Bucket {
+        let older = |(_, bucket): &&(Bytes, Bucket)| bucket.made_at_us() < cut.bucket.made_at_us();
+        let before = self.parts.partition_point(|(from, _)| from < &cut.from);
+        self.parts[..before].iter().rev().find(older).map_or(Bucket::BASE, |(_, bucket)| *bucket)
     }
 
     /// The same with a bucket of its own for what comes from `at` on in the bucket that holds it now.
@@ -177,6 +189,19 @@ mod tests {
         assert_eq!(again.of(b"d").bucket, Bucket::made_at(11));
         assert_eq!(again.of(b"n").bucket, seven);
         assert_eq!(again.parts().count(), 4);
+    }
+
+    #[test]
+    fn a_bucket_is_known_by_the_one_that_it_was_cut_from() {
+        let (seven, nine, eleven) = (Bucket::made_at(7), Bucket::made_at(9), Bucket::made_at(11));
+        // Seven from the base, nine from the base before it, eleven from seven.
+        let directory = Directory::whole()
+            .cut(&Bytes::from_static(b"m"), seven, 7)
+            .cut(&Bytes::from_static(b"c"), nine, 9)
+            .cut(&Bytes::from_static(b"s"), eleven, 11);
+        let sources: Vec<_> = directory.parts().map(|part| (part.bucket, directory.source(&part))).collect();
+        let base = Bucket::BASE;
+        assert_eq!(sources, [(base, base), (nine, base), (seven, base), (eleven, seven)]);
     }
 
     #[test]

@@ -9,9 +9,14 @@
 //!
 //! A process that ends in between leaves a bucket that no directory names, which is nothing but bytes. Copies are put with
 //! the time of the batch before, so whatever is put later wins over them.
+//!
+//! What is left in the old place is cleared by the clock and not by what is put: a partition that grew fast may never be
+//! written to again. Whoever becomes the writer clears what the one before may not have come to: the name of a bucket
+//! says when it was made.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    sync::Weak,
     time::{Duration, Instant},
 };
 
@@ -38,6 +43,16 @@ const ROWS_PER_COPY: i32 = 1_000;
 /// Buckets looked at after one batch. Others come to it with what is put next.
 const LOOKS_PER_BATCH_MAX: usize = 8;
 
+/// How often it is looked whether something is to be cleared.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Buckets made so long before the last batch of the writer before, in microseconds, were cut by somebody who has lived
+/// long enough since to clear up.
+const LEFT_BEHIND_MAX_US: i64 = 3_600_000_000;
+
+/// Old places that wait to be cleared. What does not fit is cleared when its bucket is looked at again.
+const LEFT_MAX: usize = 100_000;
+
 /// Old places that are remembered as cleared.
 const CLEARED_MAX: usize = 10_000;
 
@@ -51,6 +66,14 @@ pub(super) struct Cuts {
     /// When this process learned of each bucket.
     since: Mutex<HashMap<Bucket, Instant>>,
     cleared: Mutex<HashSet<(Bytes, Bucket, Bytes)>>,
+    left: Mutex<VecDeque<Left>>,
+}
+
+/// A bucket that still holds what was copied away from it.
+struct Left {
+    prefix: Bytes,
+    bucket: Bucket,
+    since: Instant,
 }
 
 impl Cuts {
@@ -63,19 +86,37 @@ impl Cuts {
         self.directories.lock().get(prefix).cloned().unwrap_or_else(Directory::whole)
     }
 
-    /// Takes note of directories among changes.
-    pub(super) fn learn(&self, changes: &[Change]) -> Result<()> {
+    /// Takes note of directories among changes, as of the time of a batch.
+    pub(super) fn learn(&self, changes: &[Change], at_us: i64) -> Result<()> {
         for change in changes.iter().filter(|change| change.key.table_id() == CUTS.id) {
             if let Some(value) = &change.value {
                 let (prefix, directory) = (Bytes::copy_from_slice(change.key.partition()), Directory::read(value)?);
-                let mut since = self.since.lock();
+                let (mut known, now) = (self.since.lock(), Instant::now());
                 for part in directory.parts() {
-                    since.entry(part.bucket).or_insert_with(Instant::now);
+                    let Entry::Vacant(unknown) = known.entry(part.bucket) else { continue };
+                    unknown.insert(now);
+                    if part.bucket.made_at_us() >= at_us.saturating_sub(LEFT_BEHIND_MAX_US) {
+                        self.leave(Left { prefix: prefix.clone(), bucket: directory.source(&part), since: now });
+                    }
                 }
+                drop(known);
                 self.directories.lock().insert(prefix, directory);
             }
         }
         Ok(())
+    }
+
+    fn leave(&self, left: Left) {
+        let mut all = self.left.lock();
+        if all.len() >= LEFT_MAX {
+            all.pop_front();
+        }
+        all.push_back(left);
+    }
+
+    /// The next bucket to clear, if its time has come.
+    fn due(&self) -> Option<Left> {
+        self.left.lock().pop_front_if(|left| left.since.elapsed() >= CLEAR_AFTER)
     }
 
     /// Where what a bucket holds begins to be of no use to anybody: it was copied away long ago.
@@ -107,17 +148,31 @@ fn change(prefix: &Bytes, directory: &Directory) -> Change {
 }
 
 impl Shared {
-    /// Reads all directories. Only for whoever has just become the writer.
-    pub(super) async fn learn_cuts(&self) -> Result<()> {
+    /// Reads all directories. Only for whoever has just become the writer, with the time of the last batch before.
+    pub(super) async fn learn_cuts(&self, at_us: i64) -> Result<()> {
         let mut place = Some(super::each::Place::after(&[]));
         while let Some(from) = place {
             let (found, next) = self.page(CUTS.id, from).await?;
             let changes: Vec<Change> =
                 found.into_iter().map(|row| Change { key: row.key, value: Some(row.value) }).collect();
-            self.cuts.learn(&changes)?;
+            self.cuts.learn(&changes, at_us)?;
             place = next;
         }
         Ok(())
+    }
+
+    /// Clears one bucket whose time has come. Says whether there was one.
+    async fn clear_one(&self) -> Result<bool> {
+        let Some(left) = self.cuts.due() else { return Ok(false) };
+        let directory = self.cuts.directory(&left.prefix);
+        let Some(part) = directory.parts().find(|part| part.bucket == left.bucket) else { return Ok(true) };
+        // Nobody but a newer version has tables that are not declared here.
+        let Ok(rows) = self.rows(left.prefix[0]) else { return Ok(true) };
+        let cleared = self.clear_behind(rows, &left.prefix, &directory, &part).await;
+        if cleared.is_err() {
+            self.cuts.leave(Left { since: Instant::now(), ..left });
+        }
+        cleared.map(|()| true)
     }
 
     /// Looks at some of the buckets to which a batch has added, and cuts those that are too large. What fails is tried
@@ -254,6 +309,28 @@ impl Shared {
         }
         self.cuts.clear(place);
         Ok(())
+    }
+}
+
+/// Clears what was copied away, as long as this process writes.
+pub(super) async fn keep_clear(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        loop {
+            // Held for one bucket only, so that the engine can go in between.
+            let Some(shared) = shared.upgrade() else { return };
+            if !shared.lease.is_held() {
+                return;
+            }
+            match shared.clear_one().await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(e) => {
+                    tracing::warn!(error = %e, "copies of a partition that was cut could not be cleared; it is tried again");
+                    break;
+                }
+            }
+        }
     }
 }
 

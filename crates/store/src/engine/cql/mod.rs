@@ -254,7 +254,7 @@ impl Shared {
 
     /// Writes the partitions of a batch, each whole, as of one time. To do it again changes nothing.
     async fn write(&self, changes: &[Change], at_us: i64) -> Result<()> {
-        self.cuts.learn(changes)?;
+        self.cuts.learn(changes, at_us)?;
         // Puts and deletes of one time do not follow one another: for each key only the last change may be sent.
         let mut partitions: HashMap<(Bytes, Bucket), BTreeMap<Bytes, Option<Bytes>>> = HashMap::new();
         for Change { key, value } in changes {
@@ -428,11 +428,11 @@ impl Local for Cql {
         if self.shared.lease.is_held() {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, runtime) = (Arc::clone(&self.shared), self.runtime().handle().clone());
         self.wait(async move {
             let Taken { changes, last, begins } = shared.lease.take(&shared).await?;
             let finished = async {
-                shared.learn_cuts().await?;
+                shared.learn_cuts(last.at_us).await?;
                 // The writer before us may have ended in the middle of its last batch.
                 shared.write(&changes, last.at_us).await?;
                 shared.feed.tell(&shared.session, begins).await
@@ -444,6 +444,7 @@ impl Local for Cql {
                 return Err(e);
             }
             Lease::keep(&shared);
+            runtime.spawn(cut::keep_clear(Arc::downgrade(&shared)));
             Ok(())
         })
     }
