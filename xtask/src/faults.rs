@@ -87,7 +87,8 @@ impl Failure {
 
 /// Every failure that is played here.
 const FAILURES: &[Failure] = &[
-    failure("F04", "connection churn", "small errors 0, <= 1 dial a second and slot", down::churn).beside(beside::churn),
+    failure("F04", "connection churn", "small errors 0, <= 1 dial a second and slot", down::churn)
+        .beside(beside::churn),
     failure(
         "F11",
         "cache down",
@@ -166,12 +167,7 @@ const FAILURES: &[Failure] = &[
     )
     .beside(cluster::frozen_without_bounds),
     failure("F33", "a node breaks connections", "<= 1.10 attempts a read", cluster::errors),
-    failure(
-        "F34",
-        "callers go away",
-        "<= 1 connection a second and node dialled, then all well",
-        cluster::abandoned,
-    ),
+    failure("F34", "callers go away", "<= 1 connection a second and node dialled, then all well", cluster::abandoned),
     failure("F35", "ports held by others", "read again <= 10 s, no tight loop of dials", cluster::ports),
     failure("F36", "a shard fails in a batch", "0 keys said to be absent that are not", cluster::shard)
         .beside(cluster::shard_taken_for_absence),

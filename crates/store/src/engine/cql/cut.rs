@@ -63,7 +63,7 @@ const CLEAR_AFTER: Duration = Duration::from_secs(2 * DIRECTORY_HOLDS.as_secs())
 #[derive(Default)]
 pub(super) struct Cuts {
     directories: Mutex<HashMap<Bytes, Directory>>,
-    /// When this process learned of each bucket.
+    /// Since when each bucket is named by a directory that is written, as far as this process knows.
     since: Mutex<HashMap<Bucket, Instant>>,
     cleared: Mutex<HashSet<(Bytes, Bucket, Bytes)>>,
     left: Mutex<VecDeque<Left>>,
@@ -86,24 +86,41 @@ impl Cuts {
         self.directories.lock().get(prefix).cloned().unwrap_or_else(Directory::whole)
     }
 
-    /// Takes note of directories among changes, as of the time of a batch.
-    pub(super) fn learn(&self, changes: &[Change], at_us: i64) -> Result<()> {
+    /// Takes note of directories among changes, for where the changes belong.
+    pub(super) fn learn(&self, changes: &[Change]) -> Result<()> {
         for change in changes.iter().filter(|change| change.key.table_id() == CUTS.id) {
             if let Some(value) = &change.value {
-                let (prefix, directory) = (Bytes::copy_from_slice(change.key.partition()), Directory::read(value)?);
-                let (mut known, now) = (self.since.lock(), Instant::now());
-                for part in directory.parts() {
-                    let Entry::Vacant(unknown) = known.entry(part.bucket) else { continue };
-                    unknown.insert(now);
-                    if part.bucket.made_at_us() >= at_us.saturating_sub(LEFT_BEHIND_MAX_US) {
-                        self.leave(Left { prefix: prefix.clone(), bucket: directory.source(&part), since: now });
-                    }
-                }
-                drop(known);
-                self.directories.lock().insert(prefix, directory);
+                let prefix = Bytes::copy_from_slice(change.key.partition());
+                self.directories.lock().insert(prefix, Directory::read(value)?);
             }
         }
         Ok(())
+    }
+
+    /// The directories among changes are written, in a batch of this time: from now on nobody learns of those before.
+    pub(super) fn stand(&self, changes: &[Change], at_us: i64) {
+        for change in changes.iter().filter(|change| change.key.table_id() == CUTS.id) {
+            self.stands(change.key.partition(), at_us);
+        }
+    }
+
+    /// All directories are written, those of the last batch, of this time, included.
+    pub(super) fn all_stand(&self, at_us: i64) {
+        let all: Vec<Bytes> = self.directories.lock().keys().cloned().collect();
+        all.iter().for_each(|prefix| self.stands(prefix, at_us));
+    }
+
+    fn stands(&self, prefix: &[u8], at_us: i64) {
+        let (directory, now) = (self.directory(prefix), Instant::now());
+        for part in directory.parts() {
+            if let Entry::Vacant(unknown) = self.since.lock().entry(part.bucket) {
+                unknown.insert(now);
+                if part.bucket.made_at_us() >= at_us.saturating_sub(LEFT_BEHIND_MAX_US) {
+                    let (prefix, bucket) = (Bytes::copy_from_slice(prefix), directory.source(&part));
+                    self.leave(Left { prefix, bucket, since: now });
+                }
+            }
+        }
     }
 
     fn leave(&self, left: Left) {
@@ -148,14 +165,14 @@ fn change(prefix: &Bytes, directory: &Directory) -> Change {
 }
 
 impl Shared {
-    /// Reads all directories. Only for whoever has just become the writer, with the time of the last batch before.
-    pub(super) async fn learn_cuts(&self, at_us: i64) -> Result<()> {
+    /// Reads all directories. Only for whoever has just become the writer.
+    pub(super) async fn learn_cuts(&self) -> Result<()> {
         let mut place = Some(super::each::Place::after(&[]));
         while let Some(from) = place {
             let (found, next) = self.page(CUTS.id, from).await?;
             let changes: Vec<Change> =
                 found.into_iter().map(|row| Change { key: row.key, value: Some(row.value) }).collect();
-            self.cuts.learn(&changes, at_us)?;
+            self.cuts.learn(&changes)?;
             place = next;
         }
         Ok(())

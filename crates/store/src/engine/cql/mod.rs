@@ -254,7 +254,7 @@ impl Shared {
 
     /// Writes the partitions of a batch, each whole, as of one time. To do it again changes nothing.
     async fn write(&self, changes: &[Change], at_us: i64) -> Result<()> {
-        self.cuts.learn(changes, at_us)?;
+        self.cuts.learn(changes)?;
         // Puts and deletes of one time do not follow one another: for each key only the last change may be sent.
         let mut partitions: HashMap<(Bytes, Bucket), BTreeMap<Bytes, Option<Bytes>>> = HashMap::new();
         for Change { key, value } in changes {
@@ -270,8 +270,10 @@ impl Shared {
         stream::iter(partitions)
             .map(|((prefix, bucket), changes)| self.write_bucket(prefix, bucket, changes, at_us))
             .buffer_unordered(PARTITIONS_WRITTEN_TOGETHER)
-            .try_collect()
-            .await
+            .try_collect::<()>()
+            .await?;
+        self.cuts.stand(changes, at_us);
+        Ok(())
     }
 
     /// Writes changes of one bucket, their positions as they are kept.
@@ -432,9 +434,10 @@ impl Local for Cql {
         self.wait(async move {
             let Taken { changes, last, begins } = shared.lease.take(&shared).await?;
             let finished = async {
-                shared.learn_cuts(last.at_us).await?;
+                shared.learn_cuts().await?;
                 // The writer before us may have ended in the middle of its last batch.
                 shared.write(&changes, last.at_us).await?;
+                shared.cuts.all_stand(last.at_us);
                 shared.feed.tell(&shared.session, begins).await
             }
             .await;
