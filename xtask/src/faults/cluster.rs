@@ -100,8 +100,29 @@ impl Behind {
         Ok(writer)
     }
 
+    /// Stops a node as a process, until what comes back is dropped.
+    fn stop(&self, node: usize) -> Result<Stopped<'_>> {
+        let cluster = self.cluster()?;
+        cluster.signal(node, "-STOP")?;
+        Ok(Stopped { cluster, node })
+    }
+
     fn accepted(&self) -> u64 {
         self.proxies.iter().map(|proxy| proxy.figures().accepted).sum()
+    }
+}
+
+/// A node that is stopped. It goes on however the row ends, for the rows that follow.
+struct Stopped<'a> {
+    cluster: &'a Cluster,
+    node: usize,
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.cluster.signal(self.node, "-CONT") {
+            eprintln!("node {} was not woken up: {e:#}", self.node + 1);
+        }
     }
 }
 
@@ -125,6 +146,8 @@ async fn read_for(store: &Store, keys: usize, span: Duration) -> Result<(Vec<Dur
                     Ok(_) => took.push(begun.elapsed()),
                     Err(_) => failed += 1,
                 }
+                // What is in memory is answered at once, and others want the thread too.
+                tokio::task::yield_now().await;
             }
             (took, failed)
         })
@@ -158,15 +181,11 @@ pub(super) fn late_replica(scale: Scale) -> Result<Outcome> {
         let mut versions = vec![1_u64; keys];
         let mut changed_at = vec![Instant::now(); keys];
         let (mut dice, mut ages, mut looked, mut failed) = (Dice(24), Vec::new(), 0_u64, 0_u64);
-        let cluster = nodes.cluster()?;
         for round in 0..if scale.short { 1 } else { 4 } {
-            cluster.signal(2, "-STOP")?;
-            let stopped = Instant::now();
-            let mut is_stopped = true;
-            while stopped.elapsed() < Duration::from_secs(6) {
-                if is_stopped && stopped.elapsed() > Duration::from_secs(2) {
-                    cluster.signal(2, "-CONT")?;
-                    is_stopped = false;
+            let (begun, mut stopped) = (Instant::now(), Some(nodes.stop(2)?));
+            while begun.elapsed() < Duration::from_secs(6) {
+                if begun.elapsed() > Duration::from_secs(2) {
+                    drop(stopped.take());
                 }
                 let n = dice.below(keys);
                 versions[n] += 1;
@@ -471,7 +490,7 @@ pub(super) fn shard(scale: Scale) -> Result<Outcome> {
         let store = nodes.seeded(keys).await?;
         let all: Vec<Key> = (0..keys).map(key).collect();
         ensure!(store.get(&all).await?.iter().all(Option::is_some), "all rows are there before");
-        nodes.cluster()?.signal(2, "-STOP")?;
+        let stopped = nodes.stop(2)?;
         type Found = Result<Vec<Option<Bytes>>, String>;
         let outcomes: Vec<(usize, Found)> = stream::iter(0..batches)
             .map(|n| {
@@ -486,7 +505,7 @@ pub(super) fn shard(scale: Scale) -> Result<Outcome> {
             .buffer_unordered(16)
             .collect()
             .await;
-        nodes.cluster()?.signal(2, "-CONT")?;
+        drop(stopped);
         let (mut asked, mut absent, mut refused, mut answered) = (0, 0, 0, 0);
         let mut reasons: HashMap<String, u64> = HashMap::new();
         for (count, outcome) in outcomes {
@@ -518,7 +537,7 @@ pub(super) fn shard_taken_for_absence(_: Scale) -> Result<Outcome> {
     runtime()?.block_on(async {
         let nodes = Behind::new(1).await?;
         let store = nodes.seeded(keys).await?;
-        nodes.cluster()?.signal(2, "-STOP")?;
+        let stopped = nodes.stop(2)?;
         let found: Vec<Option<Bytes>> = stream::iter(0..keys)
             .map(|n| {
                 let store = store.clone();
@@ -527,7 +546,7 @@ pub(super) fn shard_taken_for_absence(_: Scale) -> Result<Outcome> {
             .buffer_unordered(keys)
             .collect()
             .await;
-        nodes.cluster()?.signal(2, "-CONT")?;
+        drop(stopped);
         let absent = found.iter().filter(|row| row.is_none()).count();
         Ok(Outcome::new(absent == 0, format!("{absent} of {keys} keys that are there said to be absent")))
     })

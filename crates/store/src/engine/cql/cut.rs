@@ -354,3 +354,41 @@ pub(super) async fn keep_clear(shared: Weak<Shared>) {
 fn end_of(rows: &Rows, part: &Part) -> Bytes {
     part.to.as_ref().map_or(Bytes::from_static(BEHIND_ROWS), |to| rows.kept(to))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUT_US: i64 = 1_800_000_000_000_000;
+
+    #[test]
+    fn copies_wait_from_when_their_directory_is_written_and_once_only() {
+        let (cuts, prefix) = (Cuts::default(), Bytes::from_static(b"\x16followers"));
+        let directory = Directory::whole().cut(&Bytes::from_static(b"m"), Bucket::made_at(CUT_US), CUT_US);
+        let batch = [change(&prefix, &directory)];
+        cuts.learn(&batch).unwrap();
+        assert_eq!(cuts.of(&prefix, b"x"), Bucket::made_at(CUT_US), "what is put belongs there at once");
+        assert!(cuts.left.lock().is_empty(), "a reader may still learn of the directory before");
+        cuts.stand(&batch, CUT_US + 1);
+        cuts.stand(&batch, CUT_US + 2);
+        let left: Vec<_> = cuts.left.lock().iter().map(|left| (left.prefix.clone(), left.bucket)).collect();
+        assert_eq!(left, [(prefix, Bucket::BASE)]);
+        assert!(cuts.due().is_none(), "readers go by the directory before for a while");
+    }
+
+    #[test]
+    fn a_new_writer_clears_what_was_cut_lately_and_leaves_the_rest() {
+        let prefix = Bytes::from_static(b"\x16followers");
+        let directory = Directory::whole().cut(&Bytes::from_static(b"s"), Bucket::made_at(CUT_US), CUT_US).cut(
+            &Bytes::from_static(b"m"),
+            Bucket::made_at(CUT_US + LEFT_BEHIND_MAX_US),
+            CUT_US + LEFT_BEHIND_MAX_US,
+        );
+        for (last_us, waiting) in [(CUT_US + LEFT_BEHIND_MAX_US, 2), (CUT_US + LEFT_BEHIND_MAX_US + 1, 1)] {
+            let cuts = Cuts::default();
+            cuts.learn(&[change(&prefix, &directory)]).unwrap();
+            cuts.all_stand(last_us);
+            assert_eq!(cuts.left.lock().len(), waiting, "{last_us}");
+        }
+    }
+}
