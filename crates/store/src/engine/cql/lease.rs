@@ -4,7 +4,8 @@
 //! the moment this row names it, and the row takes a new name only under the epoch of its holder. So of two processes
 //! that both believe to be the writer only one gets a batch to count, and partitions are written for batches that count
 //! only. A process that was stopped between the two and wakes up writes what the next writer has written from the
-//! journal, with the same time; what came later has a later time, and stays.
+//! journal, with the same time; what came later has a later time, and stays. The row also takes a name only after that of
+//! the batch before, so that a node that hung and does late what it was asked takes nothing back.
 //!
 //! No clock of one process is compared with that of another: a lease has run out when the row has not changed for
 //! [`LEASE`] while somebody watched it.
@@ -131,7 +132,8 @@ impl Lease {
             ))
             .await?,
             count: prepare(session, address, format!(
-                "UPDATE {row} SET last_epoch = ?, last_number = ?, last_at_us = ? WHERE id = 0 IF epoch = ?"
+                "UPDATE {row} SET last_epoch = ?, last_number = ?, last_at_us = ? WHERE id = 0 \
+                 IF epoch = ? AND last_epoch = ? AND last_number = ?"
             ))
             .await?,
             beat: prepare(session, address, format!("UPDATE {row} SET beat = ? WHERE id = 0 IF epoch = ?")).await?,
@@ -230,18 +232,21 @@ impl Lease {
         let at_us = now_us().max(held.last.at_us + 1);
         let number = if held.last.epoch == held.epoch { held.last.number + 1 } else { 1 };
         let entry = self.journal.write(session, held.epoch, number, at_us, changes).await?;
-        let values = (entry.epoch, entry.number, entry.at_us, held.epoch);
+        // Only after the batch before: a node that hung may do long after what was asked of it, when later batches count.
+        let values = (entry.epoch, entry.number, entry.at_us, held.epoch, held.last.epoch, held.last.number);
         let mut patience = Patience::new();
         let counts = loop {
-            match session.execute_unpaged(&self.statements.count, values).await.map_err(failed).and_then(applied) {
-                Ok(counts) => break counts,
-                Err(e) => patience.rest(e).await?,
+            let named = session.execute_unpaged(&self.statements.count, values).await.map_err(failed).and_then(applied);
+            if matches!(named, Ok(true)) {
+                break true;
             }
-            // It may have been done and the answer lost.
+            // It may have been done by an attempt whose answer was lost.
             match self.look(session).await? {
                 Some(seen) if seen.epoch != held.epoch => break false,
                 Some(seen) if seen.last == entry => break true,
-                _ => {}
+                _ => {
+                    patience.rest(named.err().unwrap_or_else(|| failed("the batch before is not the last one"))).await?
+                }
             }
         };
         if !counts {
