@@ -27,7 +27,7 @@ pub(super) fn histories(scale: Scale) -> Result<Outcome> {
     }
     let histories = 1_000_000;
     let begun = Instant::now();
-    let (passed, _) = model("", histories)?;
+    let passed = model("", histories)?;
     Ok(Outcome::new(
         passed == 3,
         format!(
@@ -39,17 +39,19 @@ pub(super) fn histories(scale: Scale) -> Result<Outcome> {
 
 /// F23 with ways of filling that look nearly as good, in the same orders.
 pub(super) fn wrong_ways(_: Scale) -> Result<Outcome> {
-    let (passed, said) = model("the_same_orders_catch_ways_that_are_wrong", 1)?;
     // The test passes if every one of them leaves a key stale.
-    Ok(Outcome::new(passed != 1, said.join("; ")))
+    let passed = model("the_same_orders_catch_ways_that_are_wrong", 1)?;
+    let ways = "fills without a lease; a removal after the change only; nothing remembered, or not over a crash";
+    let each = if passed == 1 { "each leaves keys stale for good" } else { "not each leaves a key stale" };
+    Ok(Outcome::new(passed != 1, format!("{ways}: {each}")))
 }
 
-/// Runs tests of the model: how many passed, and what they say of ways that are wrong.
-fn model(only: &str, histories: u32) -> Result<(usize, Vec<String>)> {
+/// Runs tests of the model, and answers how many passed.
+fn model(only: &str, histories: u32) -> Result<usize> {
     let run = shell::cargo()
         // This crate asks for the features of all others, so that no dependency is built again for the store alone.
         .args(["test", "--package", "xtask", "--package", "groundplane-store", "--lib"])
-        .args(["--", "--show-output", &format!("cache::model::{only}")])
+        .arg(format!("cache::model::{only}"))
         .env("CACHE_HISTORIES", histories.to_string())
         .stdin(Stdio::null())
         .output()
@@ -57,8 +59,7 @@ fn model(only: &str, histories: u32) -> Result<(usize, Vec<String>)> {
     let text = String::from_utf8_lossy(&run.stdout);
     let passed = text.lines().filter(|line| line.starts_with("test cache::model::") && line.ends_with("ok")).count();
     ensure!(run.status.success() || passed > 0, "the tests of the model could not be run");
-    let said = text.lines().filter(|line| line.contains("courses stale")).map(str::to_owned).collect();
-    Ok((passed, said))
+    Ok(passed)
 }
 
 /// Stores of the conformance suite, with memcached in front.
