@@ -20,7 +20,7 @@ use super::{
     Args as IngestArgs, ceiling,
     filled::settled,
     mb, peak_rss,
-    scenarios::{KNOWN, POSTS, TIMELINE},
+    scenarios::{KNOWN, POSTS, QUIET, TIMELINE},
     site::Site,
     world::Size,
 };
@@ -112,7 +112,8 @@ async fn measure(args: &Args) -> Result<Vec<Row>> {
     rows.push(batch_row(&measured)?);
     rows.push(constant_row(&bin, args.seconds as usize).await?);
     rows.push(large_row(&bin, args.seconds).await?);
-    rows.push(timeline_row(&measured)?);
+    rows.push(timeline_row("GetTimeline, 2,000 follows", TIMELINE, &measured)?);
+    rows.push(timeline_row("the same, nobody popular among them", QUIET, &measured)?);
     rows.push(known_row(&measured)?);
     rows.push(ingest_row(&bin, args).await?);
     rows.push(disk_row(&site));
@@ -207,12 +208,12 @@ async fn large_row(bin: &Path, seconds: u64) -> Result<Row> {
     })
 }
 
-fn timeline_row(measured: &[Measured]) -> Result<Row> {
-    let (ours, theirs) = of(measured, TIMELINE)?;
+fn timeline_row(work: &'static str, name: &str, measured: &[Measured]) -> Result<Row> {
+    let (ours, theirs) = of(measured, name)?;
     let (text, ratio) = ratio(ours.most_per_second, theirs.map(|it| it.most_per_second));
     let quick = ours.felt.ms(0.99) <= TIMELINE_P99_MS_MAX;
     Ok(Row {
-        work: "GetTimeline, 2,000 follows",
+        work,
         ours: per_second(Some(ours)),
         reference: per_second(theirs),
         ratio: text,

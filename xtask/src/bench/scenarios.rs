@@ -64,6 +64,7 @@ pub(crate) fn all(world: &World) -> Vec<Scenario> {
     let thread = proto::GetThreadRequest { post_uri: world.root(), above: 80, below: 6 }.encode_to_vec();
     vec![
         scenario(TIMELINE, "GetTimeline", viewers.iter().map(timeline).collect()),
+        scenario(QUIET, "GetTimeline", world.quiet_viewers().iter().map(timeline).collect()),
         scenario("timeline of one who follows most", "GetTimeline", vec![timeline(&world.reader())]),
         scenario("timeline of one who follows few", "GetTimeline", world.ordinary().iter().map(timeline).collect()),
         scenario(KNOWN, "GetFollowsFollowing", viewers.iter().map(known).collect()),
@@ -102,6 +103,7 @@ pub(crate) fn all(world: &World) -> Vec<Scenario> {
 }
 
 pub(crate) const TIMELINE: &str = "timeline";
+pub(crate) const QUIET: &str = "timeline, nobody popular";
 pub(crate) const KNOWN: &str = "followers you know, 30 hubs";
 pub(crate) const FOLLOWERS: &str = "followers of a hub";
 pub(crate) const THREAD: &str = "thread of 1,000 replies";

@@ -171,9 +171,19 @@ impl World {
         self.reader_number() + 1..self.reader_number() + 1 + VIEWERS
     }
 
-    /// Those who follow as many as asked for.
+    /// Of the viewers, those who follow anybody, not those whom everybody follows.
+    fn quiet_numbers(&self) -> std::ops::Range<usize> {
+        self.viewer_numbers().start + VIEWERS / 2..self.viewer_numbers().end
+    }
+
+    /// Those who follow as many as asked for, the popular ones among them.
     pub(crate) fn viewers(&self) -> Vec<String> {
-        self.viewer_numbers().map(did).collect()
+        (self.viewer_numbers().start..self.quiet_numbers().start).map(did).collect()
+    }
+
+    /// Those who follow as many, chosen without regard to who is popular: what they see is rare among what is written.
+    pub(crate) fn quiet_viewers(&self) -> Vec<String> {
+        self.quiet_numbers().map(did).collect()
     }
 
     /// Those after them, who follow few.
@@ -289,13 +299,14 @@ impl World {
             let average = self.times(account, FOLLOWS);
             dice.random_range(0..=2 * average)
         };
+        let quiet = self.quiet_numbers().contains(&account);
         let (mut seen, mut followed) = (HashSet::new(), Vec::new());
-        if account % 10 == 3 {
+        if account % 10 == 3 && !quiet {
             seen.insert(0);
             followed.push(0);
         }
         while followed.len() < wanted.min(self.accounts - 2) {
-            let subject = self.popular(dice);
+            let subject = if quiet { dice.random_range(0..self.accounts) } else { self.popular(dice) };
             if subject != account && seen.insert(subject) {
                 followed.push(subject);
             }
@@ -459,7 +470,7 @@ mod tests {
         let of = |did: &str| accounts.iter().find(|it| it.did == did).unwrap();
         let follows = |it: &Account| it.deeds.iter().filter(|it| it.collection.ends_with("follow")).count();
         assert_eq!(follows(of(&world.reader())), 499);
-        assert!(world.viewers().iter().all(|it| follows(of(it)) == 200));
+        assert!(world.viewers().iter().chain(&world.quiet_viewers()).all(|it| follows(of(it)) == 200));
         let replies = accounts.iter().flat_map(|it| &it.deeds).filter(|it| it.record.get("reply").is_some()).count();
         assert_eq!(replies, REPLIES);
     }

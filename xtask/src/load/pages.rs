@@ -69,7 +69,7 @@ impl Pages {
         Self {
             api: Api::new(url, http2, CONNECTIONS),
             kind,
-            viewers: world.viewers().into_iter().chain(world.ordinary()).collect(),
+            viewers: [world.viewers(), world.quiet_viewers(), world.ordinary()].concat(),
             threads: others.iter().map(|it| world.first_post(*it)).collect(),
             others: others.into_iter().map(did).collect(),
         }
