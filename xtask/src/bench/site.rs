@@ -24,7 +24,6 @@ const READY_POLL: Duration = Duration::from_millis(5);
 /// Both planes, filled and warm.
 pub(crate) struct Site {
     bin: PathBuf,
-    dir: tempfile::TempDir,
     /// Ours. There is always one.
     ours: Option<Plane>,
     /// The reference, unless it is left out.
@@ -38,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) reference_bytes: Option<u64>,
     /// Answers that were compared and found to be the same.
     pub(crate) compared: usize,
+    /// Goes last: until then somebody may write there.
+    dir: tempfile::TempDir,
 }
 
 impl Site {
@@ -60,7 +61,6 @@ impl Site {
         let scenarios = scenarios::all(&world);
         let mut site = Self {
             bin: bin.to_owned(),
-            dir,
             ours: None,
             reference_bytes: reference.as_ref().map(Reference::bytes).transpose()?,
             reference,
@@ -69,6 +69,7 @@ impl Site {
             scenarios,
             store_bytes: 0,
             compared: 0,
+            dir,
         };
         site.restart().await?;
         let status = settled(site.ours()?).await?;

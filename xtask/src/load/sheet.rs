@@ -162,10 +162,10 @@ pub(crate) fn lines(curves: &[Curve]) -> String {
         let _ = write!(svg, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", x(*at), LINES - 8.0);
     }
     for curve in curves {
-        let points = curve.points.iter().filter(|(.., figure)| figure.is_finite());
+        let mut points = curve.points.iter().filter(|(.., figure)| figure.is_finite());
         let path: Vec<String> = points.clone().map(|(at, _, it)| format!("{:.1},{:.1}", x(*at), y(*it))).collect();
         let _ = write!(svg, "<polyline class=\"{}\" points=\"{}\"/>", curve.class, path.join(" "));
-        if let Some((.., last)) = points.last() {
+        if let Some((.., last)) = points.next_back() {
             let name = escaped(&curve.name);
             let _ = write!(svg, "<text class=\"name\" x=\"{}\" y=\"{:.1}\">{name}</text>", right + 8.0, y(*last) + 4.0);
         }
