@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use gp_drill::{
-    april, confine, others,
+    april,
+    bare::Depth,
+    confine, others,
     rig::{Rig, Scale},
     scripted::Scripted,
     twin::Twin,
@@ -91,8 +93,15 @@ pub(crate) struct BareSettings {
     listen: SocketAddr,
     #[arg(long)]
     admin_listen: SocketAddr,
-    #[arg(long)]
-    data_dir: PathBuf,
+    /// The folder of posts that is read.
+    #[arg(long, required_unless_present_any = ["encode", "constant"])]
+    data_dir: Option<PathBuf>,
+    /// A message that is encoded as the answer of every call; nothing is read.
+    #[arg(long, conflicts_with = "data_dir")]
+    encode: Option<PathBuf>,
+    /// A message that is sent as the answer of every call.
+    #[arg(long, conflicts_with_all = ["data_dir", "encode"])]
+    constant: Option<PathBuf>,
 }
 
 /// Runs a drill. The exit code is 0 if every check passed, 1 if one failed, 3 if this machine does not permit it.
@@ -155,7 +164,12 @@ pub(crate) fn twin(settings: TwinSettings) -> Result<()> {
 /// Serves as the bare server until it is killed.
 pub(crate) fn bare(settings: BareSettings) -> Result<()> {
     let runtime = gp_serve::runtime().context("cannot start threads")?;
-    runtime.block_on(gp_drill::bare::serve(settings.listen, settings.admin_listen, settings.data_dir))
+    let depth = match (settings.constant, settings.encode, settings.data_dir) {
+        (Some(message), ..) => Depth::Constant(message),
+        (_, Some(message), _) => Depth::Encode(message),
+        (.., data_dir) => Depth::Read(data_dir.context("--data-dir is missing")?),
+    };
+    runtime.block_on(gp_drill::bare::serve(settings.listen, settings.admin_listen, &depth))
 }
 
 /// Serves as the scripted plane.

@@ -1,14 +1,23 @@
 //! `cargo xtask bench`: our figures beside the reference's, on the same data in the same run.
 
+pub(crate) mod all;
 mod cache;
 mod catch_up;
+pub(crate) mod ceiling;
 mod filled;
 mod footprint;
 pub(crate) mod instructions;
-mod load;
+pub(crate) mod load;
 mod overhead;
-pub(crate) mod pages;
+pub(crate) mod scaling;
+mod scenarios;
 pub(crate) mod search;
+mod site;
+mod world;
+
+pub(crate) use scenarios::{PAGE, Scenario};
+pub(crate) use site::Site;
+pub(crate) use world::{Size, World, did};
 
 use std::{
     ffi::OsStr,
@@ -26,7 +35,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use gp_atproto::frame::{Action, Message};
-use gp_synth::{Network, Size, Spec};
+use gp_synth::{Network, Spec};
 
 use crate::{node::Node, postgres::Postgres, shell};
 
@@ -39,6 +48,12 @@ const FILL_MAX: Duration = Duration::from_secs(300);
 /// What can be measured.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// Everything that this project holds itself to: work, ours, the reference's, ratio, bar, pass or fail.
+    All(all::Args),
+    /// What calls cost as the network grows from 10,000 accounts to a million, and the exponent that fits.
+    Scaling(scaling::Args),
+    /// Where the time of a batch of 50 posts goes, beside a server that answers from a constant.
+    Ceiling(ceiling::Args),
     /// Verified operations a second into the embedded store, and the reference's over PostgreSQL.
     Ingest(Args),
     /// Calls a second and latency of GetPostRecords with 1, 50 and 20,000 keys, ours and the reference's.
@@ -55,8 +70,6 @@ pub(crate) enum Bench {
     Cache(Args),
     /// Latency of post search and typeahead over a million posts, size and rate of the index, and the reference's.
     Search(search::Args),
-    /// Latency of timelines, graphs and threads over a large network, and the reference's over the same rows.
-    Pages(pages::Args),
 }
 
 /// What a bench can be told.
@@ -96,7 +109,9 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
             Bench::Overhead(args) => overhead::run(&args).await,
             Bench::Cache(args) => cache::run(&args).await,
             Bench::Search(args) => search::run(&args).await.map(drop),
-            Bench::Pages(args) => pages::run(&args).await.map(drop),
+            Bench::All(args) => all::run(&args).await,
+            Bench::Scaling(args) => scaling::run(&args).await,
+            Bench::Ceiling(args) => ceiling::run(&args).await,
         }
     })
 }
@@ -104,7 +119,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
 /// A network whose history is written and served.
 async fn network(accounts: u32) -> Result<Network> {
     let records = u64::from(accounts) * 30;
-    let mut spec = Spec::new(Size::Custom { accounts, records }, 1, gp_index::system_now_us());
+    let mut spec = Spec::new(gp_synth::Size::Custom { accounts, records }, 1, gp_index::system_now_us());
     spec.keep_model = false;
     Ok(Network::start(spec).await?)
 }
@@ -114,11 +129,18 @@ fn free_port() -> Result<u16> {
 }
 
 /// A plane as a child process that goes when we go.
-struct Plane {
+pub(crate) struct Plane {
     child: Child,
     stdin: Option<ChildStdin>,
-    url: String,
+    pub(crate) url: String,
     admin: String,
+}
+
+impl Plane {
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Plane {
@@ -255,7 +277,7 @@ async fn dump_posts(host: &str, uris: &[String], file: &Path) -> Result<Vec<Stri
     Ok(standing)
 }
 
-/// Measures reading. Answers ours and the reference's events a second.
+/// Measures reading. Answers ours and the reference's operations a second.
 async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
     let bin = shell::groundplane(args.bin.as_deref(), true)?;
     let accounts = args.accounts.unwrap_or(3_000);
@@ -280,7 +302,7 @@ async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
         mb(peak)
     );
     if args.alone {
-        return Ok((rate, None));
+        return Ok((rate * ops_per_event, None));
     }
     let node = Node::install()?;
     let postgres = Postgres::start()?;
@@ -297,7 +319,7 @@ async fn ingest(args: &Args) -> Result<(f64, Option<f64>)> {
     drop(plane);
     println!("reference    {theirs:>9.0} ops/s (records are not verified)");
     println!("ratio        {:>9.1}", rate * ops_per_event / theirs.max(1.0));
-    Ok((rate, Some(theirs / ops_per_event)))
+    Ok((rate * ops_per_event, Some(theirs)))
 }
 
 /// Measures batch look-ups.
@@ -362,7 +384,7 @@ fn peak_rss(pid: u32) -> u64 {
 }
 
 /// Processor time that a process has had, all threads, in seconds: what noise on the machine changes least.
-fn cpu_seconds(pid: u32) -> f64 {
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     /// Clock ticks in a second, as Linux has shown them to programs since ever.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

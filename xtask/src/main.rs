@@ -13,6 +13,7 @@ mod drills;
 mod e2e;
 mod faults;
 mod labels;
+mod load;
 mod memcached;
 mod node;
 mod page;
@@ -72,6 +73,9 @@ enum Task {
     /// Measure, beside the reference where there is one.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// A large network in both planes, single calls and whole pages sent when they are due: a table, JSON and a page with
+    /// charts.
+    Load(load::Args),
     /// Prometheus and the rules of this repository against a caller that sends large batches: is somebody told in time?
     Drill(drill::Args),
     /// Every failure mode of the catalogue that can be had on one machine: measured, bar, pass or fail, beside a naive twin.
@@ -113,6 +117,7 @@ fn main() -> ExitCode {
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::E2e(args) => e2e::run(&args).and_then(counted),
         Task::Labels(args) => labels::run(&args),
+        Task::Load(args) => load::run(&args),
         Task::Drill(args) => drill::run(&args).and_then(counted),
         Task::Drills(args) => drills::run(&args).and_then(counted),
         Task::Faults(args) => faults::run(&args).and_then(counted),

@@ -13,6 +13,7 @@ use crate::{
     browser::Browser,
     planes::{Caller, Plane, Tally},
     shell,
+    test::Checks,
 };
 
 /// Keys of the small calls, one after the other, and of the few large ones.
@@ -52,23 +53,6 @@ const CONTRAST: &str = r#"(() => {
 /// Controls that are too small for a finger, as "width x height text".
 const SMALL_TARGETS: &str = r#"[...document.querySelectorAll("button, nav a")].map(it => [it.getBoundingClientRect(), it.textContent])
   .filter(([box]) => box.height < 24 && box.width < 24).map(([box, text]) => `${box.width} x ${box.height} ${text}`)"#;
-
-/// Checks that passed and those that did not.
-#[derive(Default)]
-struct Checks(u64, u64);
-
-impl Checks {
-    fn that(&mut self, what: &str, holds: bool, otherwise: impl std::fmt::Display) {
-        if holds {
-            println!("ok      {what}");
-            self.0 += 1;
-        } else {
-            println!("FAILED  {what}: {otherwise}");
-            crate::test::note_failure(&format!("{what}: {otherwise}"));
-            self.1 += 1;
-        }
-    }
-}
 
 /// Where the pictures are kept.
 fn pictures() -> PathBuf {
@@ -175,7 +159,7 @@ async fn look_at(bin: &std::path::Path) -> Result<(u64, u64)> {
         .collect();
     checks.that("nobody else is asked for anything", elsewhere.is_empty(), elsewhere.join(", "));
     println!("pictures are in {}", pictures().display());
-    Ok((checks.0, checks.1))
+    Ok(checks.counts())
 }
 
 /// Everything that can be done is reached by the keyboard, and seen to be.

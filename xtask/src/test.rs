@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bench, crash, dashboards, drill, e2e, faults, labels, node::Node, page, parity, proto, shell, tidy, transport,
-    validation,
+    bench, crash, dashboards, drill, e2e, faults, labels, load, node::Node, page, parity, proto, shell, tidy,
+    transport, validation,
 };
 
 /// What failed, by name, to be said once more after everything else: the last lines are those that a log keeps.
@@ -25,6 +25,29 @@ pub(crate) fn note_failure(what: &str) {
     let mut failures = FAILURES.lock().unwrap_or_else(PoisonError::into_inner);
     if failures.len() < FAILURES_MAX {
         failures.push(what.lines().next().unwrap_or_default().chars().take(400).collect());
+    }
+}
+
+/// Checks that passed and those that did not.
+#[derive(Default)]
+pub(crate) struct Checks(u64, u64);
+
+impl Checks {
+    /// Notes whether something holds, and what is the case if it does not.
+    pub(crate) fn that(&mut self, what: &str, holds: bool, otherwise: impl std::fmt::Display) {
+        if holds {
+            println!("ok      {what}");
+            self.0 += 1;
+        } else {
+            println!("FAILED  {what}: {otherwise}");
+            note_failure(&format!("{what}: {otherwise}"));
+            self.1 += 1;
+        }
+    }
+
+    /// How many passed and failed.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.0, self.1)
     }
 }
 
@@ -49,7 +72,10 @@ const PARTS: &[Part] = &[
     ("transport", transport::run),
     ("instructions", bench::instructions::short),
     ("search", bench::search::short),
-    ("pages", bench::pages::short),
+    ("load", load::short),
+    ("bars", bench::all::short),
+    ("scaling", bench::scaling::short),
+    ("ceiling", bench::ceiling::short),
     ("faults", faults::short),
     ("labels", labels_in_short),
     ("drill", || drill::run(&drill::Args::default())),

@@ -4,6 +4,7 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use gp_index::{Cx, posts, tables};
 use gp_proto as proto;
 use gp_store::Store;
@@ -20,37 +21,75 @@ use crate::{
     wire,
 };
 
+/// How much of a call the bare server does itself.
+#[derive(Debug, Clone)]
+pub enum Depth {
+    /// All of it, from the folder.
+    Read(PathBuf),
+    /// The request is decoded, and the answer in this file (a message, not framed) is encoded again for each call.
+    Encode(PathBuf),
+    /// The answer in this file is sent as it is: what is left is HTTP/2 and sockets.
+    Constant(PathBuf),
+}
+
+/// Where answers come from.
+enum Source {
+    Index(Box<Cx>),
+    Message(proto::GetPostRecordsResponse),
+    Bytes(Bytes),
+}
+
+impl Source {
+    fn open(depth: &Depth) -> Result<Self> {
+        let message = |file: &PathBuf| std::fs::read(file).with_context(|| format!("{}", file.display()));
+        Ok(match depth {
+            Depth::Read(data_dir) => {
+                let config = gp_store::Config { disk_reserve_bytes: 0, ..Default::default() };
+                Self::Index(Box::new(scripted::cx(Store::lsm(data_dir, tables::ALL, &config)?)?))
+            }
+            Depth::Encode(file) => Self::Message(proto::GetPostRecordsResponse::decode(&message(file)?[..])?),
+            Depth::Constant(file) => Self::Bytes(wire::frame(&message(file)?)),
+        })
+    }
+}
+
 /// Serves until the process is killed.
 ///
 /// # Errors
 ///
-/// A port is taken, or the folder cannot be opened.
-pub async fn serve(listen: SocketAddr, admin: SocketAddr, data_dir: PathBuf) -> Result<()> {
+/// A port is taken, or the folder or file cannot be opened.
+pub async fn serve(listen: SocketAddr, admin: SocketAddr, depth: &Depth) -> Result<()> {
     let listener = TcpListener::bind(listen).await.context("--listen")?;
+    let source = Arc::new(Source::open(depth)?);
     tokio::spawn(say_ready(TcpListener::bind(admin).await.context("--admin-listen")?));
-    let store = Store::lsm(&data_dir, tables::ALL, &gp_store::Config { disk_reserve_bytes: 0, ..Default::default() })?;
-    let cx = Arc::new(scripted::cx(store)?);
     let builder = Arc::new(builder());
     loop {
         let (stream, _) = listener.accept().await?;
         let _ = stream.set_nodelay(true);
-        let (cx, builder) = (Arc::clone(&cx), Arc::clone(&builder));
+        let (source, builder) = (Arc::clone(&source), Arc::clone(&builder));
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let cx = Arc::clone(&cx);
-                async move { Ok::<_, Infallible>(answer(&cx, request).await) }
+                let source = Arc::clone(&source);
+                async move { Ok::<_, Infallible>(answer(&source, request).await) }
             });
             drop(builder.serve_connection(TokioIo::new(stream), service).await);
         });
     }
 }
 
-async fn answer(cx: &Cx, request: Request<Incoming>) -> http::Response<Body> {
+async fn answer(source: &Source, request: Request<Incoming>) -> http::Response<Body> {
     let Ok(body) = request.into_body().collect().await else { return ended("13", None) };
+    if let Source::Bytes(frame) = source {
+        return ended("0", Some(frame.clone()));
+    }
     let message = body.to_bytes();
     let Some(Ok(asked)) = message.get(5..).map(proto::GetPostRecordsRequest::decode) else { return ended("3", None) };
-    match posts::get_post_records(cx, asked).await {
-        Ok(response) => ended("0", Some(wire::framed(&response))),
-        Err(_) => ended("13", None),
+    match source {
+        Source::Index(cx) => match posts::get_post_records(cx, asked).await {
+            Ok(response) => ended("0", Some(wire::framed(&response))),
+            Err(_) => ended("13", None),
+        },
+        Source::Message(response) => ended("0", Some(wire::framed(response))),
+        Source::Bytes(frame) => ended("0", Some(frame.clone())),
     }
 }

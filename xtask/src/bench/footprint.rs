@@ -29,6 +29,7 @@ use gp_store::{
 };
 use serde_json::{Value, json as object};
 
+use super::world::{did, text};
 use crate::{node::Node, postgres::Postgres};
 
 /// Records applied in one job.
@@ -77,17 +78,6 @@ const KINDS: &[Kind] = &[
 const WRITERS: usize = 2_000;
 const SUBJECTS: usize = 20_000;
 
-fn did(number: usize) -> String {
-    let mut text = String::from("did:plc:");
-    // Digits that look like the hashes that they are in the network: nothing to compress.
-    let mut rest = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    for _ in 0..24 {
-        text.push(char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(rest % 32) as usize]));
-        rest /= 32;
-    }
-    text
-}
-
 fn at_us(number: usize) -> i64 {
     FROM_US + number as i64 * 13_337
 }
@@ -119,22 +109,6 @@ fn about_a_post(number: usize) -> Value {
 
 fn about_an_account(number: usize) -> Value {
     object!({"subject": did(WRITERS + (subject(number) + number / WRITERS) % SUBJECTS)})
-}
-
-/// Words of a post, never the same twice.
-fn text(number: usize) -> String {
-    const WORDS: [&str; 32] = [
-        "the", "morning", "coffee", "is", "a", "river", "that", "nobody", "asked", "for", "and", "still", "we", "sing",
-        "about", "trains", "in", "winter", "while", "cats", "look", "out", "of", "windows", "at", "birds", "who", "do",
-        "not", "care", "for", "us",
-    ];
-    let mut rest = (number as u64 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let count = 8 + (rest >> 40) as usize % 20;
-    let words = (0..count).map(|_| {
-        rest = rest.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        WORDS[(rest >> 59) as usize]
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 fn post(number: usize) -> Value {

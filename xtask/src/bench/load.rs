@@ -1,7 +1,10 @@
 //! A load generator for one call: a fixed number of callers, each with one call in flight.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -150,16 +153,48 @@ pub(crate) fn frame(message: Vec<u8>) -> Bytes {
     frame.into()
 }
 
-/// Somebody who calls one method, one call at a time.
+/// Somebody who calls any method, and reads what is answered.
+pub(crate) struct Api {
+    client: Client,
+    host: String,
+    calls: AtomicU64,
+}
+
+impl Api {
+    /// Calls a plane over so many connections, if they are of a kind that carries one call at a time.
+    pub(crate) fn new(host: &str, http2: bool, connections: usize) -> Self {
+        Self { client: client(http2, connections), host: host.to_owned(), calls: AtomicU64::new(0) }
+    }
+
+    /// One call, and its answer.
+    pub(crate) async fn ask<A: Message + Default>(&self, method: &str, request: &impl Message) -> Result<A> {
+        self.calls.fetch_add(1, Relaxed);
+        let url = format!("http://{}/bsky.Service/{method}", self.host);
+        let body = call(&self.client, &url, framed(request)).await?;
+        A::decode(&body[5..]).context("an answer that cannot be read")
+    }
+
+    /// Calls that were made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Relaxed)
+    }
+}
+
+/// Somebody who calls one method.
 pub(crate) struct Caller {
     client: Client,
     url: String,
 }
 
 impl Caller {
-    /// Calls `method` at `host`.
+    /// Calls `method` at `host`, one call at a time.
     pub(crate) fn new(host: &str, http2: bool, method: &str) -> Self {
-        Self { client: client(http2, 1), url: format!("http://{host}/bsky.Service/{method}") }
+        Self::wide(host, http2, method, 1)
+    }
+
+    /// The same with so many calls at a time.
+    pub(crate) fn wide(host: &str, http2: bool, method: &str, at_once: usize) -> Self {
+        Self { client: client(http2, at_once), url: format!("http://{host}/bsky.Service/{method}") }
     }
 
     /// One call; an error unless it was answered well.
