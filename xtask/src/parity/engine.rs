@@ -106,16 +106,17 @@ impl Engine {
         hostile_step: usize,
         filter: Option<&str>,
     ) -> Result<Report> {
-        let rows: Vec<&'static Row> =
-            ROWS.iter().filter(|row| filter.is_none_or(|filter| row.name.contains(filter))).collect();
+        // A call is drawn with the same dice whether others are asked for or not.
+        let rows: Vec<(usize, &'static Row)> =
+            ROWS.iter().enumerate().filter(|(_, row)| filter.is_none_or(|filter| row.name.contains(filter))).collect();
         ensure!(!rows.is_empty(), "no call of the contract has {:?} in its name", filter.unwrap_or_default());
         let (mut writes, mut reads, mut report) = (Vec::new(), Vec::new(), Report::default());
-        for (number, row) in rows.iter().enumerate() {
+        for (number, row) in &rows {
             report.lines.insert(row.name, Line { against: row.against.into(), ..Line::default() });
             let mut maker = Maker {
                 world: &self.world,
                 state: &self.state,
-                dice: StdRng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(number as u64)),
+                dice: StdRng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(*number as u64)),
                 count,
                 hostile_step,
                 rpc: row.name,
@@ -134,7 +135,7 @@ impl Engine {
             }
         }
         self.hidden.set(hidden).expect("one run for each engine");
-        for row in &rows {
+        for (_, row) in &rows {
             if let Against::Play(play) = row.against {
                 let played = play(&self.ours.client, self.judge(), count).await?;
                 report.played(row.name, played);

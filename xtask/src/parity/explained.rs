@@ -803,6 +803,15 @@ mod tests {
             let Edited(own, their) = page(theirs) else { panic!("not explained") };
             assert_eq!(own, their);
         }
+        // A page that was not full has nothing behind it: what only the reference has is left for others to explain.
+        let (ours, request) = (Ok(json!({ "uris": [late, early] })), json!({ "subject": { "uri": post }, "limit": 9 }));
+        let theirs = Ok(json!({ "uris": ["of another fault", late, "and another"] }));
+        let Edited(Ok(own), Ok(their)) =
+            judge("edited-post", &world, "GetQuotesBySubjectSorted", request, &ours, &theirs)
+        else {
+            panic!("not explained")
+        };
+        assert_eq!((own["uris"].as_array().map(Vec::len), their["uris"].as_array().map(Vec::len)), (Some(1), Some(3)));
     }
 
     #[test]

@@ -49,21 +49,36 @@ pub(super) fn malformed_argument(seen: &Seen<'_>) -> Verdict {
     }
 }
 
-/// Of one page that lost items to the reference's fault: the reference's page goes on with what follows, and its token
-/// says whether more follow behind that. Neither can be held against ours.
-fn cut_page(seen: &Seen<'_>, field: &str, lost: bool, ours: &mut Value, theirs: &mut Value) {
-    if !lost || seen.case.walk.is_some() {
-        return;
+/// Takes out of ours what the reference lost. Of a page that was full the reference's goes on with what follows, and its
+/// token says whether more follow behind that: neither can be held against ours, so its page ends with the last item
+/// that both have. Returns whether anything went.
+fn without_lost(
+    seen: &Seen<'_>,
+    field: &str,
+    ours: &mut Value,
+    theirs: &mut Value,
+    is_lost: impl Fn(&Value) -> bool,
+) -> bool {
+    let was = ours[field].as_array().map_or(0, Vec::len);
+    let kept = theirs[field].as_array().cloned().unwrap_or_default();
+    if !retain(ours, field, |item| kept.contains(item) || !is_lost(item)) {
+        return false;
     }
-    let own = ours[field].as_array().map_or(0, Vec::len);
+    // A page without a limit has fifty items.
+    let limit = seen.case.request["limit"].as_u64().filter(|limit| *limit > 0).unwrap_or(50);
+    if seen.case.walk.is_some() || (was as u64) < limit {
+        return true;
+    }
+    let own = ours[field].as_array().cloned().unwrap_or_default();
     if let Some(items) = theirs[field].as_array_mut() {
-        items.truncate(own);
+        items.truncate(items.iter().rposition(|item| own.contains(item)).map_or(0, |last| last + 1));
     }
     for answer in [ours, theirs] {
         if let Some(fields) = answer.as_object_mut() {
             fields.remove("cursor");
         }
     }
+    true
 }
 
 pub(super) fn edited_post(seen: &Seen<'_>) -> Verdict {
@@ -79,12 +94,7 @@ pub(super) fn edited_post(seen: &Seen<'_>) -> Verdict {
     let found = match seen.case.rpc {
         "GetQuotesBySubjectSorted" => {
             let subject = seen.case.request["subject"]["uri"].as_str().unwrap_or_default();
-            let kept = theirs["uris"].as_array().cloned().unwrap_or_default();
-            let lost = retain(&mut ours, "uris", |uri| {
-                kept.contains(uri) || !since(subject, uri.as_str().unwrap_or_default())
-            });
-            cut_page(seen, "uris", lost, &mut ours, &mut theirs);
-            lost
+            without_lost(seen, "uris", &mut ours, &mut theirs, |uri| since(subject, uri.as_str().unwrap_or_default()))
         }
         "GetPostRecords" => {
             let uris = seen.case.request["uris"].as_array().map_or(&[][..], Vec::as_slice);
@@ -101,15 +111,10 @@ pub(super) fn edited_post(seen: &Seen<'_>) -> Verdict {
             }
             found
         }
-        _ => {
-            let kept = theirs["items"].as_array().cloned().unwrap_or_default();
-            let lost = retain(&mut ours, "items", |item| {
-                let (post, repost) = (item["uri"].as_str().unwrap_or_default(), item["repost"].as_str());
-                kept.contains(item) || !repost.is_some_and(|repost| since(post, repost))
-            });
-            cut_page(seen, "items", lost, &mut ours, &mut theirs);
-            lost
-        }
+        _ => without_lost(seen, "items", &mut ours, &mut theirs, |item| {
+            let (post, repost) = (item["uri"].as_str().unwrap_or_default(), item["repost"].as_str());
+            repost.is_some_and(|repost| since(post, repost))
+        }),
     };
     if found { Edited(Ok(ours), Ok(theirs)) } else { No }
 }
