@@ -99,7 +99,10 @@ impl<R: Response> Answer<R> for R {
         if bytes >= LARGE_ANSWER_BYTES {
             gp_store::pay(bytes)?;
         }
-        Ok(self.encode_to_vec().into())
+        // `encode_to_vec` would count the bytes again, of every record within.
+        let mut encoded = Vec::with_capacity(bytes);
+        self.encode_raw(&mut encoded);
+        Ok(encoded.into())
     }
 }
 
