@@ -13,6 +13,7 @@ pub(crate) mod scaling;
 mod scenarios;
 pub(crate) mod search;
 mod site;
+mod turns;
 mod world;
 
 pub(crate) use scenarios::{PAGE, Scenario};

@@ -6,7 +6,7 @@
 
 use std::{process::Command, thread};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::load::{Hosts, Load, Offer};
@@ -52,7 +52,8 @@ fn come_last() -> Result<()> {
     let link = std::fs::read_link("/proc/thread-self").context("/proc/thread-self")?;
     let number = link.file_name().context("the number of a thread")?.to_owned();
     let renice = move || Command::new("renice").args(["-n", "19", "-p"]).arg(number).output();
-    let output = thread::spawn(renice).join().map_err(|_| anyhow::anyhow!("renice"))?.context("renice")?;
+    let output = thread::spawn(renice).join().map_err(|_| anyhow!("a thread ended"))?;
+    let output = output.context("`renice` cannot be run: it comes with bsdutils")?;
     ensure!(output.status.success(), "renice: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -79,17 +79,19 @@ pub async fn serve(listen: SocketAddr, admin: SocketAddr, depth: &Depth) -> Resu
 
 async fn answer(source: &Source, request: Request<Incoming>) -> http::Response<Body> {
     let Ok(body) = request.into_body().collect().await else { return ended("13", None) };
-    if let Source::Bytes(frame) = source {
-        return ended("0", Some(frame.clone()));
-    }
     let message = body.to_bytes();
-    let Some(Ok(asked)) = message.get(5..).map(proto::GetPostRecordsRequest::decode) else { return ended("3", None) };
-    match source {
-        Source::Index(cx) => match posts::get_post_records(cx, asked).await {
-            Ok(response) => ended("0", Some(wire::framed(&response))),
-            Err(_) => ended("13", None),
+    let asked = || message.get(5..).and_then(|message| proto::GetPostRecordsRequest::decode(message).ok());
+    let response = match source {
+        Source::Bytes(frame) => return ended("0", Some(frame.clone())),
+        Source::Message(response) => asked().map(|_| Ok(wire::framed(response))),
+        Source::Index(cx) => match asked() {
+            Some(asked) => Some(posts::get_post_records(cx, asked).await.map(|response| wire::framed(&response))),
+            None => None,
         },
-        Source::Message(response) => ended("0", Some(wire::framed(response))),
-        Source::Bytes(frame) => ended("0", Some(frame.clone())),
+    };
+    match response {
+        Some(Ok(frame)) => ended("0", Some(frame)),
+        Some(Err(_)) => ended("13", None),
+        None => ended("3", None),
     }
 }

@@ -317,7 +317,7 @@ impl Turn {
         if let Some(share) = state.shares.get_mut(self.caller).filter(|_| unused > 0) {
             share.had = share.had.saturating_sub(unused);
             let of_lane = &mut share.lanes[BULK];
-            of_lane.had = of_lane.had.saturating_sub(unused * TURNS_OF_SMALL);
+            of_lane.had = of_lane.had.saturating_sub(unused * weight(BULK));
         }
         true
     }

@@ -9,20 +9,15 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use gp_drill::{
-    data,
-    load::{self, Felt, Hosts, Offer},
     program::{Program, Start},
     rig::Rig,
 };
 
+use super::turns::{self, POSTS, Side};
 use crate::shell;
 
 /// Turns of each side.
 const TURNS: usize = 10;
-/// Calls at a time.
-const AT_ONCE: usize = 16;
-const CONNECTIONS: usize = 16;
-const POSTS: usize = 5_000;
 /// The part of throughput that it may cost.
 const COST_MAX: f64 = 0.05;
 
@@ -58,35 +53,17 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     );
     let mut dear = Vec::new();
     for keys in [1, 50] {
-        let uris = &rig.posts.uris;
-        let request = |n: usize| {
-            let from = n * 37 % (uris.len() - keys);
-            (data::asking(uris[from..from + keys].iter().map(String::as_str)), keys as u32)
-        };
-        let requests = std::sync::Arc::new((0..500).map(request).collect::<Vec<_>>());
-        let offer = Offer { looks: false, ..Offer::posts("appview", &requests, 1.0) };
-        let sides = [&bare, &plane].map(|it| (it, Hosts::new(&[it.listen], CONNECTIONS)));
-        let (mut felt, mut cpu) = ([Felt::default(), Felt::default()], [0.0, 0.0]);
-        for _ in 0..TURNS {
-            for (at, (program, hosts)) in sides.iter().enumerate() {
-                let before = program.vitals().cpu_seconds;
-                felt[at].add(&load::saturate(hosts, &offer, AT_ONCE, Duration::from_secs(args.seconds)).await);
-                cpu[at] += program.vitals().cpu_seconds - before;
-            }
-        }
-        anyhow::ensure!(
-            felt.iter().all(|it| it.failed() == 0),
-            "calls failed: {} {}",
-            felt[0].failures(),
-            felt[1].failures()
-        );
-        let us = [0, 1].map(|at| cpu[at] / felt[at].answered() as f64 * 1e6);
-        let ratio = felt[1].answered_per_second() / felt[0].answered_per_second();
-        let cost = us[1] / us[0] - 1.0;
+        let requests = turns::requests(&rig.posts.uris, keys);
+        let [bare, ours] = turns::take([&bare, &plane], &requests, TURNS, Duration::from_secs(args.seconds)).await;
+        let failures = [&bare, &ours].map(|it| it.felt.failures());
+        anyhow::ensure!(bare.felt.failed() + ours.felt.failed() == 0, "calls failed: {}", failures.join(" "));
+        let us = [&bare, &ours].map(Side::cpu_us);
+        let per_second = [&bare, &ours].map(|it| it.felt.answered_per_second());
+        let (ratio, cost) = (per_second[1] / per_second[0], us[1] / us[0] - 1.0);
         println!(
             "{keys:<6} {:>14.0} {:>14.0} {ratio:>10.3} {:>12.1} {:>12.1} {:>9.1}%",
-            felt[0].answered_per_second(),
-            felt[1].answered_per_second(),
+            per_second[0],
+            per_second[1],
             us[0],
             us[1],
             cost * 100.0

@@ -12,6 +12,7 @@ use gp_index::{
     atom::{self, Parts},
     counts::{ByCount, Head, OnCount},
     notifications::Stored,
+    placed::did_of,
     records::RecordRow,
     repos::{self, RepoStatus},
     tables,
@@ -305,9 +306,10 @@ pub(super) fn against_the_oracle(store: &Store, model: &Model, runtime: &Runtime
     for (subject, counts) in model.counted() {
         let stored = heads.remove(tables::on_head(subject).bytes());
         let head = Head::read(stored.as_ref());
-        let author = subject.strip_prefix("at://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        let unseen = model.account_status(author) == Some("deleted")
-            && runtime.block_on(gp_index::repos::state_of(store, author))?.is_none();
+        let unseen = match did_of(subject).filter(|author| model.account_status(author) == Some("deleted")) {
+            Some(author) => runtime.block_on(repos::state_of(store, author))?.is_none(),
+            None => false,
+        };
         for (what, cell, expected) in [
             ("likes", OnCount::Likes, counts.likes),
             ("reposts", OnCount::Reposts, counts.reposts),
