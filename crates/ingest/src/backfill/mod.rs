@@ -461,9 +461,10 @@ impl Backfill {
         tracing::debug!(did, reason = trouble.reason.name(), error = %trouble.error, "a repo could not be read");
     }
 
-    fn set_totals(&self, totals: Totals) {
+    fn set_totals(&self, read: Totals) {
+        let mut totals = self.totals.lock();
+        totals.follow(read);
         self.rate.lock().note(&totals);
-        *self.totals.lock() = totals;
     }
 
     fn note_list(&self, number: usize, change: impl FnOnce(&mut ListState)) {

@@ -68,9 +68,20 @@ pub(crate) struct Totals {
     pub(crate) records: u64,
     #[prost(uint64, tag = "12")]
     pub(crate) bytes: u64,
+    /// How often any of this changed: of two readings, the one that is newer. It is never set back.
+    #[prost(uint64, tag = "13")]
+    pub(super) changes: u64,
 }
 
 impl Totals {
+    /// Takes over a reading. Jobs of the writer say what they found in the order in which they are polled, which need
+    /// not be the order in which they ran, so an older one may come last: it is passed over.
+    pub(crate) fn follow(&mut self, read: Self) {
+        if read.changes >= self.changes {
+            *self = read;
+        }
+    }
+
     /// Repos that have a row and may still be read.
     pub(crate) fn left(&self) -> u64 {
         self.queued.saturating_sub(self.read + self.overtaken + self.refused + self.given_up)
@@ -175,7 +186,9 @@ pub(crate) fn count(view: &mut View<'_>, change: impl FnOnce(&mut Totals)) -> gp
     if totals.began_at_us == 0 {
         totals.began_at_us = system_now_us();
     }
+    let changes = totals.changes;
     change(&mut totals);
+    totals.changes = changes + 1;
     view.put(totals_key(), totals.encode_to_vec());
     Ok(())
 }
@@ -259,5 +272,18 @@ mod tests {
             ..Totals::default()
         };
         assert_eq!(totals.left(), 6);
+    }
+
+    #[test]
+    fn an_older_reading_that_comes_last_is_passed_over() {
+        let at = |changes, read| Totals { queued: 3, read, changes, ..Totals::default() };
+        let mut totals = Totals::default();
+        for reading in [at(1, 0), at(2, 1), at(4, 3), at(3, 2)] {
+            totals.follow(reading);
+        }
+        assert_eq!((totals.left(), totals.changes), (0, 4));
+        // Begun anew, everything is zero again, but newer.
+        totals.follow(at(5, 0));
+        assert_eq!(totals.left(), 3);
     }
 }
