@@ -31,6 +31,12 @@ const LAST_WORK_MAX: Duration = Duration::from_secs(2);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
+/// How often somebody who follows another process looks whether the window of timelines must be filled again.
+const WINDOW_LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How soon filling it is tried again: the process that writes, or the cluster, may not be there.
+const FILL_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// How often the store is asked whether it goes on.
 const STORE_LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -167,19 +173,11 @@ impl Plane {
             damage: Arc::default(),
             now_us: system_now_us,
         };
-        // Who follows another process may lose track, and nobody would tell the window: it stays unfilled, and timelines
-        // are read from the store.
-        let is_told_all = settings.store == EMBEDDED || settings.has_role("ingest");
-        if is_told_all {
+        if !cx.store.follows() {
             // Before the first event comes.
             gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
         }
-        let (fills, filled_from) = (window, cx.clone());
-        let filling = tokio::spawn(async move {
-            if is_told_all {
-                fill(fills, filled_from).await;
-            }
-        });
+        let filling = tokio::spawn(keep_filled(window, cx.clone()));
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {
@@ -275,15 +273,26 @@ impl Plane {
     }
 }
 
-/// Fills the window of timelines. Until then, and if it fails, timelines are read from the store.
-async fn fill(window: Arc<Window>, cx: Cx) {
-    let begun = Instant::now();
-    match window.fill(&cx).await {
-        Ok(()) => {
-            let figures = window.figures();
-            tracing::info!(items = figures.items, bytes = figures.bytes, took = ?begun.elapsed(), "timelines are read from memory");
+/// Keeps the window of timelines filled. Until it is, and if that fails, timelines are read from the store.
+async fn keep_filled(window: Arc<Window>, cx: Cx) {
+    let follows = cx.store.follows();
+    loop {
+        // What is read while nothing is heard of changes would be dropped as soon as that is noticed.
+        if !window.ready() && cx.store.hears() {
+            match window.fill(&cx).await {
+                Ok(()) => {}
+                Err(error) if follows => {
+                    tracing::debug!(%error, "the window of timelines cannot be filled for now");
+                    tokio::time::sleep(FILL_AGAIN_AFTER).await;
+                }
+                Err(error) => tracing::error!(%error, "timelines are read from the store: filling their window failed"),
+            }
         }
-        Err(error) => tracing::error!(%error, "timelines are read from the store: filling their window failed"),
+        if !follows {
+            return;
+        }
+        // Batches that were missed empty it.
+        tokio::time::sleep(WINDOW_LOOK_EVERY).await;
     }
 }
 

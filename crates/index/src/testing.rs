@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use gp_atproto::{Tid, datetime, json};
-use gp_store::{Store, View, Writer, WriterConfig};
+use gp_store::{Observed, Store, View, Writer, WriterConfig};
 use serde_json::{Value as Json, json as object};
 
 use crate::{
@@ -51,7 +51,8 @@ impl World {
     pub(crate) fn new() -> Self {
         let store = Store::mem(tables::ALL);
         // Whatever is written by any test: a key can be taken apart by what its table declares.
-        store.observe(|batch| {
+        store.observe(|what| {
+            let Observed::Applied(batch) = what else { return };
             for key in batch.changes().iter().map(|change| &change.key) {
                 let table = tables::ALL.iter().find(|table| table.id == key.table_id()).expect("is declared");
                 let len = tables::partition_len(table, &key.bytes()[1..]);

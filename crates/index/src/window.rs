@@ -14,11 +14,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
 use gp_atproto::compact;
-use gp_store::{Batch, Key, ROWS_PER_SCAN_MAX, Scan, Store, Writer};
+use gp_store::{Batch, Key, Observed, ROWS_PER_SCAN_MAX, Scan, Store, Writer};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -154,6 +155,8 @@ pub struct Window {
     /// Held while the two are changed.
     bounds: Mutex<()>,
     filling: AtomicBool,
+    /// How often everything was dropped. What was read from the store before such a moment is not taken after it.
+    drops: AtomicU64,
     bytes: AtomicU64,
     bytes_max: u64,
     pieces: Mutex<BTreeMap<u64, u32>>,
@@ -168,14 +171,17 @@ impl Window {
             keeps_to: AtomicU64::new(u64::MAX),
             bounds: Mutex::default(),
             filling: AtomicBool::new(true),
+            drops: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             bytes_max,
             pieces: Mutex::default(),
         });
         let following = Arc::downgrade(&window);
-        store.observe(move |batch| {
-            if let Some(window) = following.upgrade() {
-                window.follow(batch);
+        store.observe(move |what| {
+            let Some(window) = following.upgrade() else { return };
+            match what {
+                Observed::Applied(batch) => window.follow(batch),
+                Observed::Lost => window.drop_all(),
             }
         });
         window
@@ -189,6 +195,11 @@ impl Window {
         window
     }
 
+    /// Whether it is filled.
+    pub fn ready(&self) -> bool {
+        !self.filling.load(SeqCst)
+    }
+
     /// What it can say about itself.
     pub fn figures(&self) -> Figures {
         let (mut items, mut authors) = (0, 0);
@@ -199,7 +210,7 @@ impl Window {
         }
         let holds_to = self.holds_to.load(Relaxed);
         Figures {
-            ready: !self.filling.load(Relaxed),
+            ready: self.ready(),
             items,
             authors,
             bytes: self.bytes.load(Relaxed),
@@ -224,7 +235,7 @@ impl Window {
             // What cannot be read is not ours; the store says so when it is read there.
             if let Some((author, slot)) = Slot::read(change.key.clustering(), flags.unwrap_or(0)) {
                 match flags {
-                    Some(_) => self.put(author, slot, true),
+                    Some(_) => drop(self.put(author, slot, None)),
                     None => self.remove(author, &slot),
                 }
             }
@@ -234,18 +245,26 @@ impl Window {
         }
     }
 
-    fn put(&self, author: &[u8], slot: Slot<'_>, live: bool) {
-        if slot.time > self.keeps_to.load(SeqCst) {
-            return;
-        }
+    /// Keeps an item that was applied just now, or, with the number of drops before it was read, one of the store. Says
+    /// whether the latter may still be taken.
+    fn put(&self, author: &[u8], slot: Slot<'_>, read: Option<u64>) -> bool {
         let piece = slot.time / PIECE_US;
         let mut shard = self.shard(author).write();
+        // Under the lock, which whoever drops everything takes after having said so.
+        if read.is_some_and(|drops| drops != self.drops.load(SeqCst)) {
+            return false;
+        }
+        if slot.time > self.keeps_to.load(SeqCst) {
+            return true;
+        }
+        let live = read.is_none();
         let filling = self.filling.load(SeqCst);
         let before = shard.bytes();
         if shard.put(author, slot, live, filling) {
             *self.pieces.lock().entry(piece).or_default() += 1;
         }
         self.resized(before, shard.bytes());
+        true
     }
 
     fn remove(&self, author: &[u8], slot: &Slot<'_>) {
@@ -275,6 +294,23 @@ impl Window {
                 pieces.remove(&piece);
             }
         }
+    }
+
+    /// Drops everything: batches were missed. Nobody relies on anything until it has been filled again.
+    fn drop_all(&self) {
+        {
+            let _bounds = self.bounds.lock();
+            self.drops.fetch_add(1, SeqCst);
+            self.holds_to.store(0, SeqCst);
+            self.keeps_to.store(u64::MAX, SeqCst);
+        }
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            self.filling.store(true, SeqCst);
+            self.resized(shard.bytes(), 0);
+            *shard = Shard::default();
+        }
+        self.pieces.lock().clear();
     }
 
     /// Lets the oldest items go. First nobody may rely on them, then they go.
@@ -310,19 +346,27 @@ impl Window {
     }
 
     /// Fills the window from the rows of `recent`, newest first. Timelines profit from each hour that is done. Ends when
-    /// the window is full, or all rows are in it. To be called once.
+    /// the window is full, or all rows are in it, or everything has been dropped meanwhile: then it is not
+    /// [ready](Window::ready), and has to be filled again, as after a failure. Not to be called twice at the same time.
     pub async fn fill(&self, cx: &Cx) -> Result<()> {
-        let since_us = begin(&cx.store, &cx.writer, (cx.now_us)()).await?;
+        let (begun, drops) = (Instant::now(), self.drops.load(SeqCst));
+        let since_us = match since(&cx.store).await? {
+            Some(since_us) => since_us,
+            None if cx.store.follows() => return Err(Error::Draining("no process has written to this store yet")),
+            None => begin(&cx.store, &cx.writer, (cx.now_us)()).await?,
+        };
         let newest = hour_of((cx.now_us)()).saturating_add(LOOKED_AHEAD_HOURS);
         let oldest = hour_of(since_us).max(newest.saturating_sub(LOOKED_BACK_HOURS));
         for hour in (oldest..=newest).rev() {
             let mut scan = Scan::of(Key::of(&RECENT).atom(&hour.to_be_bytes()).partition());
             loop {
-                let page = cx.store.scan(scan.limit(ROWS_PER_SCAN_MAX)).await?;
+                let page = cx.store.scan_fresh(scan.limit(ROWS_PER_SCAN_MAX)).await?;
                 for row in &page.rows {
                     let (author, slot) = Slot::read(row.clustering(), row.value.first().copied().unwrap_or(0))
                         .ok_or(Error::Corrupt { table: RECENT.name, what: "position" })?;
-                    self.put(author, slot, false);
+                    if !self.put(author, slot, Some(drops)) {
+                        return Ok(());
+                    }
                 }
                 if self.bytes.load(Relaxed) > self.bytes_max {
                     self.let_go();
@@ -337,6 +381,9 @@ impl Window {
             }
             let keeps_to = {
                 let _bounds = self.bounds.lock();
+                if self.drops.load(SeqCst) != drops {
+                    return Ok(());
+                }
                 let keeps_to = self.keeps_to.load(SeqCst);
                 let done = place((i64::from(hour) * HOUR_US).max(since_us)).min(keeps_to);
                 self.holds_to.fetch_max(done, SeqCst);
@@ -346,10 +393,19 @@ impl Window {
                 break;
             }
         }
-        // What is older than what was looked at is not kept from now on either.
-        self.keeps_to.fetch_min(self.holds_to.load(SeqCst), SeqCst);
+        {
+            let _bounds = self.bounds.lock();
+            if self.drops.load(SeqCst) != drops {
+                return Ok(());
+            }
+            // What is older than what was looked at is not kept from now on either.
+            self.keeps_to.fetch_min(self.holds_to.load(SeqCst), SeqCst);
+        }
         for shard in &self.shards {
             let mut shard = shard.write();
+            if self.drops.load(SeqCst) != drops {
+                return Ok(());
+            }
             self.filling.store(false, SeqCst);
             shard.gone.clear();
             shard.gone.shrink_to_fit();
@@ -357,6 +413,8 @@ impl Window {
             shard.keep_to(self.keeps_to.load(SeqCst));
             self.resized(before, shard.bytes());
         }
+        let figures = self.figures();
+        tracing::info!(items = figures.items, bytes = figures.bytes, took = ?begun.elapsed(), "timelines are read from memory");
         Ok(())
     }
 
@@ -368,6 +426,7 @@ impl Window {
         want: usize,
         wanted: Wanted,
     ) -> Found {
+        let drops = self.drops.load(SeqCst);
         let holds_to = self.holds_to.load(SeqCst);
         if holds_to == 0 || want == 0 || after.is_some_and(|after| after.place.0 > holds_to) {
             return Found::default();
@@ -381,6 +440,9 @@ impl Window {
         }
         // Items may have been let go meanwhile: of what is older than what is left, some may be missing.
         let holds_to = holds_to.min(self.holds_to.load(SeqCst));
+        if self.drops.load(SeqCst) != drops {
+            return Found::default();
+        }
         let hits = newest.hits(holds_to);
         Found { hits, oldest: Some((!holds_to ^ (1 << 63)) as i64) }
     }
@@ -389,9 +451,8 @@ impl Window {
 /// The time from which on all rows of `recent` are there, in microseconds: the beginning, unless the store was written
 /// before there were any. To be called before anything is written: it tells a new store by its having no accounts.
 pub async fn begin(store: &Store, writer: &Writer, now_us: i64) -> Result<i64> {
-    if let Some(stored) = store.get_one(&since_key()).await? {
-        let bytes = stored[..].try_into().map_err(|_| Error::Corrupt { table: META.name, what: "recent-since" })?;
-        return Ok(i64::from_be_bytes(bytes));
+    if let Some(since_us) = since(store).await? {
+        return Ok(since_us);
     }
     let is_new = newcomers::days(store, 0..u32::MAX, false, 1).await?.is_empty();
     let since_us = if is_new { 0 } else { now_us + CLOCKS_DIFFER_US };
@@ -402,6 +463,13 @@ pub async fn begin(store: &Store, writer: &Writer, now_us: i64) -> Result<i64> {
         })
         .await?;
     Ok(since_us)
+}
+
+/// What [`begin`] has written, if it has.
+async fn since(store: &Store) -> Result<Option<i64>> {
+    let Some(stored) = store.get_one(&since_key()).await? else { return Ok(None) };
+    let bytes = stored[..].try_into().map_err(|_| Error::Corrupt { table: META.name, what: "recent-since" })?;
+    Ok(Some(i64::from_be_bytes(bytes)))
 }
 
 /// The text of a DID that is given as an atom; empty for one that cannot be read back.

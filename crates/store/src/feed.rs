@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Without news for so long nothing is answered from memory.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Follows until the store closes or goes.
 pub(crate) fn run(mut news: Box<dyn Follow>, store: &dyn Fn() -> Option<Store>) {
@@ -29,7 +29,7 @@ pub(crate) fn run(mut news: Box<dyn Follow>, store: &dyn Fn() -> Option<Store>) 
                         store.behind(behind);
                     }
                     Told::Gap => {
-                        store.forget_all();
+                        store.lost();
                         if heard.is_some() {
                             tracing::warn!(
                                 "more has changed than could be followed; answers kept in memory are dropped"
@@ -49,7 +49,7 @@ pub(crate) fn run(mut news: Box<dyn Follow>, store: &dyn Fn() -> Option<Store>) 
                 if !deaf && heard.is_none_or(|at| at.elapsed() >= SILENCE_MAX) {
                     deaf = true;
                     store.keep_answers(false);
-                    store.forget_all();
+                    store.lost();
                     tracing::warn!(error = %e, "changes cannot be followed; nothing is answered from memory for now");
                 }
             }

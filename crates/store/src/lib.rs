@@ -41,7 +41,7 @@ pub use gp_memcached::DIAL_RESULTS;
 pub use key::{KEY_BYTES_MAX, Key, KeyBuilder, Partition};
 pub use pace::Pace;
 pub use scan::{BYTES_PER_SCAN_MAX, Page, ROWS_PER_SCAN_MAX, Row, Scan};
-pub use store::{Config, Figures, Store};
+pub use store::{Config, Figures, Observed, Store};
 pub use table::{Cache, Column, Kind, Table};
 pub use turns::{Behalf, Purse, on_behalf, pay};
 pub use view::View;

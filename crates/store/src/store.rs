@@ -99,8 +99,19 @@ struct Inner {
     follows: AtomicBool,
 }
 
-/// Told of every applied batch, in order, on the writer's thread. Must be quick and must not call the store.
-type Observer = Box<dyn Fn(&Batch) + Send + Sync>;
+/// What an observer of the store is told, in order.
+#[derive(Debug, Clone, Copy)]
+pub enum Observed<'a> {
+    /// A batch stands.
+    Applied(&'a Batch),
+    /// Batches of another process may have passed unseen, or may pass unseen for a while: what was made of those before
+    /// is no longer to be relied on. What is read from the store from now on, together with the batches that are told
+    /// from now on, is whole again. Never told where this process writes.
+    Lost,
+}
+
+/// Told on the writer's thread, or on the one that follows. Must be quick and must not call the store.
+type Observer = Box<dyn Fn(Observed<'_>) + Send + Sync>;
 
 /// Looks at what a group of jobs changed, before it is applied, and says what else must be applied with it. Runs on the
 /// writer's thread: must be quick, may read through the view, and cannot fail a group.
@@ -444,6 +455,14 @@ impl Store {
         Ok(self.scan_slice(vec![scan]).await?.pop().unwrap_or_default())
     }
 
+    /// [`Store::scan`] for what is kept of it: what was written before this is asked is seen, whatever callers' scans are
+    /// allowed to miss.
+    pub async fn scan_fresh(&self, scan: Scan) -> Result<Page> {
+        self.inner.reads_total.fetch_add(1, Relaxed);
+        let page = self.visit(1, move |store, _| store.inner.engine.scan(&scan)).await?;
+        Ok(pay_for(vec![page])?.pop().unwrap_or_default())
+    }
+
     /// Several partitions, each in order, answered in the order asked.
     pub async fn scan_many(&self, scans: Vec<Scan>) -> Result<Vec<Page>> {
         let mut pages = Vec::with_capacity(scans.len());
@@ -516,9 +535,7 @@ impl Store {
         inner.audit.changed(&mut cached().map(|c| &c.key), inner.far.get().is_some());
         applied?;
         inner.applied_total.fetch_add(batch.len() as u64, Relaxed);
-        for observer in inner.observers.read().iter() {
-            observer(batch);
-        }
+        self.tell(Observed::Applied(batch));
         Ok(())
     }
 
@@ -530,14 +547,19 @@ impl Store {
             inner.near.end(&change.key);
             inner.audit.changed(&mut std::iter::once(&change.key), inner.far.get().is_some());
         }
-        for observer in inner.observers.read().iter() {
-            observer(batch);
+        self.tell(Observed::Applied(batch));
+    }
+
+    fn tell(&self, what: Observed<'_>) {
+        for observer in self.inner.observers.read().iter() {
+            observer(what);
         }
     }
 
-    /// Forgets every answer that is kept.
-    pub(crate) fn forget_all(&self) {
+    /// Track of another process's changes was lost: forgets every answer that is kept, and lets observers do the same.
+    pub(crate) fn lost(&self) {
         self.inner.near.forget_all();
+        self.tell(Observed::Lost);
     }
 
     /// Whether answers may be kept and given from memory.
@@ -565,8 +587,18 @@ impl Store {
         self.inner.heard.lock().map(|at| at.elapsed())
     }
 
-    /// Adds an observer of every applied batch. It runs on the writer's thread: it must be quick.
-    pub fn observe(&self, observer: impl Fn(&Batch) + Send + Sync + 'static) {
+    /// Whether what is changed is known within a moment: always where this process writes.
+    pub fn hears(&self) -> bool {
+        !self.inner.follows.load(Relaxed) || self.silence().is_some_and(|silence| silence < feed::SILENCE_MAX)
+    }
+
+    /// Whether another process changes this store, and this one only reads it.
+    pub fn follows(&self) -> bool {
+        self.inner.follows.load(Relaxed)
+    }
+
+    /// Adds an observer of every batch, of this process or of the one that writes. It must be quick.
+    pub fn observe(&self, observer: impl Fn(Observed<'_>) + Send + Sync + 'static) {
         self.inner.observers.write().push(Box::new(observer));
     }
 

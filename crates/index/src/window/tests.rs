@@ -198,7 +198,7 @@ async fn a_window_is_filled_from_the_rows_and_what_went_meanwhile_does_not_come_
     batch.delete(late.clone());
     window.follow(&batch);
     let (author, slot) = Slot::read(late.clustering(), 0).unwrap();
-    window.put(author, slot, false);
+    window.put(author, slot, Some(0));
     window.fill(&world.cx).await.unwrap();
     let figures = window.figures();
     assert!(figures.ready && figures.items == model.len() as u64, "{figures:?}");
@@ -215,6 +215,41 @@ async fn a_window_is_filled_from_the_rows_and_what_went_meanwhile_does_not_come_
 }
 
 #[tokio::test]
+async fn a_window_that_missed_batches_holds_nothing_until_it_is_filled_anew() {
+    let world = World::new();
+    let mut dice = StdRng::seed_from_u64(11);
+    let mut model = Model::new();
+    let window = Window::over_empty(&world.cx.store, 1 << 20);
+    for _ in 0..200 {
+        let batch = change(&mut dice, &mut model, 5_000);
+        world.cx.store.apply_now(&batch).unwrap();
+    }
+    compare(&window, &model, &mut dice).await;
+    // A batch that another process wrote while nobody could tell us: the window still has what went.
+    let (place, _) = model.first_key_value().map(|(place, flags)| (place.clone(), *flags)).unwrap();
+    let kept = window.newest(&atoms(&people()), None, 1, Wanted::default()).await;
+    assert!(kept.oldest.is_some());
+    window.drop_all();
+    assert_eq!(window.newest(&atoms(&people()), None, 10, Wanted::default()).await, Found::default());
+    assert_eq!((window.figures().items, window.figures().bytes, window.figures().ready), (0, 0, false));
+    // A row that was read before the drop comes late.
+    let late = key(NOW_US, 0, &did("late"), POST_ITEM, "3jzfcijpj2z2a");
+    let (author, slot) = Slot::read(late.clustering(), 0).unwrap();
+    assert!(!window.put(author, slot, Some(0)), "{place:?}");
+    window.fill(&world.cx).await.unwrap();
+    assert_eq!((window.figures().items, window.figures().ready), (model.len() as u64, true));
+    for _ in 0..20 {
+        compare(&window, &model, &mut dice).await;
+    }
+    // And it follows again.
+    for _ in 0..100 {
+        let batch = change(&mut dice, &mut model, 5_000);
+        world.cx.store.apply_now(&batch).unwrap();
+    }
+    compare(&window, &model, &mut dice).await;
+}
+
+#[tokio::test]
 async fn when_too_much_goes_while_it_is_filled_the_window_leaves_the_rest_to_the_store() {
     let world = World::new();
     let window = Window::over(&world.cx.store, 1 << 20);
@@ -228,7 +263,7 @@ async fn when_too_much_goes_while_it_is_filled_the_window_leaves_the_rest_to_the
     // One of those that were too many to remember, as if its row had been read before it went.
     let late = key(NOW_US - 299_999, 0, "did:web:a299999.test", POST_ITEM, "self");
     let (author, slot) = Slot::read(late.clustering(), 0).unwrap();
-    window.put(author, slot, false);
+    window.put(author, slot, Some(0));
     window.fill(&world.cx).await.unwrap();
     let figures = window.figures();
     assert_eq!((figures.items, figures.oldest_us), (0, None));
