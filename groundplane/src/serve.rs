@@ -31,6 +31,9 @@ const LAST_WORK_MAX: Duration = Duration::from_secs(2);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
+/// For how long the index of words of another process may be away before it has to be built again.
+const CHANGES_KEPT_FOR: Duration = Duration::from_secs(3_600);
+
 /// How often somebody who follows another process looks whether the window of timelines must be filled again.
 const WINDOW_LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -161,7 +164,12 @@ impl Plane {
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default())?;
         let identity = Identity::new(identity_config(settings))?;
         let folder = settings.data_dir.join(SEARCH_FOLDER);
-        let search = Search::start(&folder, store.clone(), writer.clone(), gp_search::Config::default()).await?;
+        let search_config = gp_search::Config {
+            follows: store.follows(),
+            changes_kept_for: if settings.store == EMBEDDED { Duration::ZERO } else { CHANGES_KEPT_FOR },
+            ..Default::default()
+        };
+        let search = Search::start(&folder, store.clone(), writer.clone(), search_config).await?;
         let window = Window::over(&store, settings.caches(gp_serve::host::memory_limit_bytes()).window);
         let cx = Cx {
             window: Arc::clone(&window),

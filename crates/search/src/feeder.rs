@@ -11,7 +11,7 @@
 use std::{
     collections::BTreeSet,
     panic::{self, AssertUnwindSafe},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -23,6 +23,7 @@ use gp_index::{
     counts::Head,
     profiles,
     records::{self, RecordRow},
+    system_now_us,
     tables::{ACTOR, RECORD},
 };
 use gp_store::{Key, Scan, Store, Writer};
@@ -32,7 +33,8 @@ use tokio::runtime::Handle;
 use crate::{
     Config, Shared,
     folder::{self, Opened, Progress},
-    log::{self, Log},
+    follow::{Following, ROWS_AGAIN, Seen},
+    log::{self, Kept, Log},
     schema::Fields,
     subject::{COLLECTIONS, PROFILE, Subject},
 };
@@ -59,6 +61,15 @@ const BUILD_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// A change of the list waits at most so long for the writer to take note that it has been worked through.
 const FORGET_MAX: Duration = Duration::from_secs(2);
 
+/// A process that does not write the list looks at it this often, and at once when it is told of a change.
+const LOOK_AT_LIST_EVERY: Duration = Duration::from_millis(500);
+
+/// Where rows of the list are kept for others, it is looked this often whether some may go.
+const FORGET_KEPT_EVERY: Duration = Duration::from_secs(10);
+
+/// Rows of the list that are kept for others: about a hundred megabytes at most.
+const ROWS_KEPT_MAX: u64 = 20_000;
+
 /// Threads that merge segments.
 const MERGE_THREADS: usize = 1;
 
@@ -77,12 +88,33 @@ pub(crate) enum Trouble {
     /// Reading from the index has failed elsewhere.
     #[error("the search index may be damaged")]
     Suspect,
+    /// Changes are no longer listed that this index has not taken note of.
+    #[error("the search index was away for longer than changes are kept for it")]
+    Missed,
 }
 
 impl From<gp_store::Error> for Trouble {
     fn from(error: gp_store::Error) -> Self {
         Self::Rows(error.into())
     }
+}
+
+/// Whether changes are no longer listed that an index has not taken note of.
+pub(crate) fn has_missed(store: &Store, progress: Option<&Progress>) -> gp_index::Result<bool> {
+    Ok(match progress {
+        Some(progress) => progress.log < log::gone(store)?,
+        None => false,
+    })
+}
+
+/// Removes an index that has missed changes, and says whether that was possible. One that stays is found out again.
+pub(crate) fn discard(root: &Path) -> bool {
+    tracing::warn!("{}; it is built again from the store", Trouble::Missed);
+    let removed = folder::discard(root);
+    if let Err(error) = &removed {
+        tracing::error!(%error, folder = %root.display(), "the search index cannot be removed: remove it by hand");
+    }
+    removed.is_ok()
 }
 
 /// What the thread needs.
@@ -96,6 +128,8 @@ pub(crate) struct Feeder {
     pub(crate) runtime: Handle,
     pub(crate) fields: Fields,
     pub(crate) log: Arc<Log>,
+    /// Where another process writes the list.
+    pub(crate) following: Option<Arc<Following>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -125,6 +159,12 @@ impl Feeder {
             if self.stopping() {
                 return;
             }
+            if matches!(trouble, Trouble::Missed) {
+                self.shared.building.store(true, Relaxed);
+                if discard(&self.root) {
+                    continue;
+                }
+            }
             tracing::error!(error = %trouble, "search does not take note of changes for now; trying again soon");
             self.rest(RETRY_AFTER);
         }
@@ -146,6 +186,10 @@ impl Feeder {
     }
 
     fn work(&self, opened: Opened) -> Result<(), Trouble> {
+        if has_missed(&self.store, opened.progress.as_ref())? {
+            return Err(Trouble::Missed);
+        }
+        let gone = log::gone(&self.store)?;
         let options = IndexWriterOptions::builder()
             .memory_budget_per_thread(self.config.writer_bytes)
             .num_worker_threads(1)
@@ -156,7 +200,11 @@ impl Feeder {
             Some(progress) => progress,
             // What was named before a build begins is in the store when the build reads it.
             None => Progress {
-                log: log::applied(&self.store)?,
+                log: match &self.following {
+                    None => log::applied(&self.store)?,
+                    // The last of them may still be on their way into the store.
+                    Some(_) => log::applied(&self.store)?.saturating_sub(ROWS_AGAIN).max(gone),
+                },
                 store: self.store_name.clone(),
                 building: Some(String::new()),
                 built: 0,
@@ -169,7 +217,12 @@ impl Feeder {
             feeder: self,
             writer,
             reader: opened.reader.clone(),
-            forgotten: 0,
+            forgotten: gone,
+            forgot: None,
+            seen: Seen::default(),
+            looked: None,
+            lost: false,
+            waits_since_us: 0,
             progress,
             since_commit: Instant::now().checked_sub(self.config.commit_every).unwrap_or_else(Instant::now),
             documents: 0,
@@ -191,6 +244,14 @@ struct Round<'a> {
     progress: Progress,
     /// The number up to which the list has been emptied.
     forgotten: u64,
+    /// When it was looked last whether rows that are kept for others may go.
+    forgot: Option<Instant>,
+    /// What is known of a list that another process writes: its newest row, when it was looked at, whether the end of it
+    /// may have to be worked through twice, and when the oldest change was named that is not findable yet.
+    seen: Seen,
+    looked: Option<(Instant, u64)>,
+    lost: bool,
+    waits_since_us: i64,
     since_commit: Instant,
     /// Documents written since the last commit.
     documents: u64,
@@ -220,6 +281,9 @@ impl Round<'_> {
 
     /// Takes what is in the list already and need not be worked through as done: a new build reads it from the store.
     fn skip_worked(&mut self) -> Result<(), Trouble> {
+        if self.feeder.following.is_some() {
+            return Ok(());
+        }
         let (to, mut after, mut skipped) = (self.progress.log, self.feeder.log.done_to(), 0);
         while after < to {
             let entries = log::read(&self.feeder.store, after)?;
@@ -236,6 +300,9 @@ impl Round<'_> {
 
     /// Takes some of the list. Returns whether there was anything.
     fn follow(&mut self) -> Result<bool, Trouble> {
+        if let Some(following) = &self.feeder.following {
+            return self.follow_another(following);
+        }
         if self.progress.log >= self.feeder.log.last() {
             return Ok(false);
         }
@@ -259,6 +326,51 @@ impl Round<'_> {
         self.progress.log = log;
         self.worked += named;
         Ok(true)
+    }
+
+    /// Takes some of a list that another process writes. Returns whether there was anything.
+    fn follow_another(&mut self, following: &Following) -> Result<bool, Trouble> {
+        let told = following.told();
+        if self.looked.is_some_and(|(at, before)| told == before && at.elapsed() < LOOK_AT_LIST_EVERY) {
+            return Ok(false);
+        }
+        let store = &self.feeder.store;
+        if following.take_lost() {
+            self.lost = true;
+            let gone = log::gone(store)?;
+            if gone > self.progress.log {
+                return Err(Trouble::Missed);
+            }
+            self.progress.log = self.progress.log.saturating_sub(ROWS_AGAIN).max(gone);
+        }
+        let entries = log::read(store, self.progress.log)?;
+        if entries.first().is_none_or(|first| first.number > self.progress.log + 1)
+            && log::gone(store)? > self.progress.log
+        {
+            return Err(Trouble::Missed);
+        }
+        let certain = following.certain(&entries, &mut self.seen);
+        // What is not certain is found as it stands, and looked at again when it is.
+        let taken = if self.lost { entries.len() } else { certain };
+        if entries.len() < log::ROWS_PER_READ {
+            self.lost = false;
+            self.looked = Some((Instant::now(), told));
+        }
+        if self.worked == 0
+            && let Some(first) = entries.first()
+        {
+            self.waits_since_us = first.at_us;
+        }
+        let subjects: BTreeSet<Subject> = entries[..taken].iter().flat_map(|it| it.subjects.iter().cloned()).collect();
+        let subjects: Vec<Subject> = subjects.into_iter().collect();
+        self.write(&subjects)?;
+        if let Some(last) = entries[..certain].last() {
+            self.progress.log = last.number;
+            self.worked += entries[..certain].iter().map(|it| it.named).sum::<u64>();
+        }
+        let waits: u64 = entries[taken..].iter().map(|it| it.named).sum();
+        self.feeder.log.sees(0, self.worked + waits, self.waits_since_us);
+        Ok(taken > 0)
     }
 
     /// Writes the documents of subjects as they stand now.
@@ -405,6 +517,11 @@ impl Round<'_> {
         self.since_commit = Instant::now();
         let worked = std::mem::take(&mut self.worked);
         self.documents = 0;
+        if self.feeder.following.is_some() {
+            self.feeder.log.sees(self.progress.log, 0, 0);
+            self.tell();
+            return Ok(());
+        }
         let next = if self.progress.log < self.feeder.log.last() {
             log::read(&self.feeder.store, self.progress.log)?.first().map(|entry| entry.at_us)
         } else {
@@ -425,12 +542,21 @@ impl Round<'_> {
 
     /// Empties the list up to where the last commit goes. What is left behind is removed the next time.
     fn forget(&mut self) {
-        let to = self.progress.log;
-        while self.forgotten < to && !self.feeder.stopping() {
+        let (to, kept_for) = (self.progress.log, self.feeder.config.changes_kept_for);
+        if !kept_for.is_zero() && self.forgot.replace(Instant::now()).is_some_and(|at| at.elapsed() < FORGET_KEPT_EVERY)
+        {
+            return;
+        }
+        let since_us = system_now_us().saturating_sub_unsigned(kept_for.as_micros() as u64);
+        let kept = (!kept_for.is_zero()).then_some(Kept { since_us, rows_max: ROWS_KEPT_MAX });
+        let mut more = true;
+        while more && self.forgotten < to && !self.feeder.stopping() {
             let from = self.forgotten;
-            let job = self.feeder.writer.run(move |view| log::remove(view, from, to));
+            let job = self.feeder.writer.run(move |view| log::remove(view, from, to, kept));
             match self.feeder.runtime.block_on(async { tokio::time::timeout(FORGET_MAX, job).await }) {
-                Ok(Ok(gone)) => self.forgotten = gone,
+                Ok(Ok((gone, may_go))) => {
+                    (self.forgotten, more) = (gone, may_go || (kept.is_none() && gone > from));
+                }
                 Ok(Err(e)) => {
                     tracing::debug!(error = %e, "the list of changes to search is not emptied for now");
                     return;

@@ -61,6 +61,11 @@ pub(crate) fn open(root: &Path, fields: &Fields, store: &str, suspect: bool) -> 
     Ok(Opened { reader: reader(&index)?, index, progress: None })
 }
 
+/// Removes the index.
+pub(crate) fn discard(root: &Path) -> std::io::Result<()> {
+    fs::remove_dir_all(root.join(FORMAT.to_string()))
+}
+
 fn open_existing(dir: &Path, fields: &Fields, store: &str, suspect: bool) -> Result<Opened, String> {
     let index = Index::open_in_dir(dir).map_err(|e| e.to_string())?;
     if index.schema() != fields.schema {

@@ -16,6 +16,7 @@ mod cursor;
 mod feeder;
 mod find;
 mod folder;
+mod follow;
 mod log;
 mod page;
 mod query;
@@ -41,7 +42,11 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 pub use log::LOG;
 
-use crate::{feeder::Feeder, log::Log, schema::Fields};
+use crate::{feeder::Feeder, follow::Following, log::Log, schema::Fields};
+
+/// How long a process that only reads waits for the first one that writes, and how often it looks.
+const NAME_WAIT_MAX: Duration = Duration::from_secs(60);
+const NAME_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Tables of this crate: their numbers are on disk.
 pub static TABLES: &[&gp_store::Table] = &[&LOG];
@@ -57,6 +62,11 @@ pub struct Config {
     pub questions_in_flight_max: usize,
     /// A question that takes longer than this is given up.
     pub question_max: Duration,
+    /// Another process writes what is found, and lists what has changed: this one only follows.
+    pub follows: bool,
+    /// For how long changes stay listed for other processes that keep an index of the same store; zero where there are
+    /// none. An index that was away for longer is built again.
+    pub changes_kept_for: Duration,
 }
 
 impl Default for Config {
@@ -66,6 +76,8 @@ impl Default for Config {
             commit_every: Duration::from_millis(500),
             questions_in_flight_max: 4,
             question_max: Duration::from_secs(5),
+            follows: false,
+            changes_kept_for: Duration::ZERO,
         }
     }
 }
@@ -94,12 +106,29 @@ impl Shared {
     }
 }
 
+/// The name of a store that another process gives it, once it has.
+async fn named(store: &Store) -> gp_index::Result<String> {
+    let begun = Instant::now();
+    loop {
+        if let Some(name) = log::name_of(store).await? {
+            return Ok(name);
+        }
+        if begun.elapsed() >= NAME_WAIT_MAX {
+            return Err(gp_index::Error::Draining(
+                "no process has opened search in this store: start one that ingests",
+            ));
+        }
+        tokio::time::sleep(NAME_LOOK_EVERY).await;
+    }
+}
+
 /// The index of words.
 pub struct Search {
     config: Config,
     fields: Fields,
     shared: Arc<Shared>,
     log: Arc<Log>,
+    following: Option<Arc<Following>>,
     questions: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -110,13 +139,27 @@ impl Search {
     /// An index that is missing, damaged or of another format is built from the store in the background.
     pub async fn start(root: &Path, store: Store, writer: Writer, config: Config) -> gp_index::Result<Arc<Self>> {
         let fields = Fields::new();
-        let store_name = log::identify(&store, &writer).await?;
-        let opened = folder::open(root, &fields, &store_name, false).map_err(|e| {
-            gp_store::Error::Engine(format!("the search index in {} cannot be opened: {e}", root.display()))
-        })?;
+        let store_name = match config.follows {
+            false => log::identify(&store, &writer).await?,
+            true => named(&store).await?,
+        };
+        // Before anything is read: what changes from now on is told.
+        let following = config.follows.then(|| Following::of(&store));
+        let open = || {
+            folder::open(root, &fields, &store_name, false).map_err(|e| {
+                gp_store::Error::Engine(format!("the search index in {} cannot be opened: {e}", root.display()))
+            })
+        };
+        let mut opened = open()?;
+        if feeder::has_missed(&store, opened.progress.as_ref())? {
+            feeder::discard(root);
+            opened = open()?;
+        }
         let written = opened.progress.as_ref().map_or(0, |progress| progress.log);
-        let log = Arc::new(Log::open(&store, written)?);
-        log::accompany(&store, &log);
+        let log = Arc::new(if config.follows { Log::of_another(written) } else { Log::open(&store, written)? });
+        if !config.follows {
+            log::accompany(&store, &log);
+        }
         let shared = Arc::new(Shared {
             reader: RwLock::new(opened.reader.clone()),
             stopping: AtomicBool::new(false),
@@ -133,6 +176,7 @@ impl Search {
             runtime: Handle::current(),
             fields: fields.clone(),
             log: Arc::clone(&log),
+            following: following.clone(),
             shared: Arc::clone(&shared),
         };
         let thread = std::thread::Builder::new()
@@ -140,7 +184,7 @@ impl Search {
             .spawn(move || feeder.run(opened))
             .map_err(|e| gp_store::Error::Engine(format!("the search thread cannot be started: {e}")))?;
         let questions = Arc::new(Semaphore::new(config.questions_in_flight_max.max(1)));
-        Ok(Arc::new(Self { config, fields, shared, log, questions, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { config, fields, shared, log, following, questions, thread: Mutex::new(Some(thread)) }))
     }
 
     /// Ends the thread that writes, and waits for it, at most `patience`. What it has not written is found at the next
@@ -157,9 +201,11 @@ impl Search {
         }
     }
 
-    /// Subjects that have changed and are not found as they stand yet.
+    /// Subjects that have changed and are not found as they stand yet. Where another process writes: at least so many, as
+    /// what has been told and not been looked at counts as one.
     pub fn pending(&self) -> u64 {
-        self.log.pending()
+        let untaken = self.following.as_ref().is_some_and(|following| following.told() > self.log.done_to());
+        self.log.pending().max(u64::from(untaken))
     }
 
     /// Whether the index holds everything that the store did when it was begun.

@@ -2,10 +2,13 @@
 //!
 //! A companion of the writer looks at each group of changes and adds one row that names what of it is found by words.
 //! The row stands exactly when the changes stand, so that no death of the process loses a change, and an index that
-//! lags never has to look at everything. Rows go once the index has been written.
+//! lags never has to look at everything. Rows go once the index has been written; where other processes keep an index of
+//! the same store, they stay for some time more. Up to which number they have gone stands beside them, so that an index
+//! that was away for longer knows that it has missed some.
 //!
 //! ```text
 //! "l" | number of the group, big end first -> layout, clock in microseconds, subjects
+//! "g" | -> the number up to which rows have gone, big end first
 //! "i" | -> a name that tells this store from others
 //! ```
 
@@ -49,6 +52,15 @@ const ROW_BYTES_MAX: usize = 256 << 10;
 /// Rows read at a time, and rows removed in one job of the writer.
 pub(crate) const ROWS_PER_READ: usize = 64;
 
+/// For how long rows stay that have been worked through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// Rows named before this, in microseconds, may go.
+    pub(crate) since_us: i64,
+    /// Whatever their age, at most so many stay.
+    pub(crate) rows_max: u64,
+}
+
 /// The list, and how far it has got.
 pub(crate) struct Log {
     /// The last number given.
@@ -78,22 +90,14 @@ fn partition() -> gp_store::Partition {
 }
 
 impl Log {
+    /// Opens the list of a store for a process that does not write it.
+    pub(crate) fn of_another(written: u64) -> Self {
+        Self::new(written, written)
+    }
+
     /// Opens the list of a store. `written` is the number up to which the index has been written.
     pub(crate) fn open(store: &Store, written: u64) -> Result<Self> {
-        let last = applied(store)?;
-        let packed = |nsid: &str| {
-            let mut out = Vec::new();
-            gp_atproto::compact::pack_nsid(nsid, &mut out);
-            out
-        };
-        let log = Self {
-            last: AtomicU64::new(last.max(written)),
-            pending: AtomicU64::new(0),
-            done_to: AtomicU64::new(written),
-            oldest_us: AtomicI64::new(0),
-            collections: subject::COLLECTIONS.map(packed),
-            profile: atom::path(PROFILE, profiles::SELF).to_vec(),
-        };
+        let log = Self::new(applied(store)?.max(written), written);
         // What waits from before counts from the beginning.
         let mut after = written;
         loop {
@@ -105,6 +109,22 @@ impl Log {
             }
         }
         Ok(log)
+    }
+
+    fn new(last: u64, written: u64) -> Self {
+        let packed = |nsid: &str| {
+            let mut out = Vec::new();
+            gp_atproto::compact::pack_nsid(nsid, &mut out);
+            out
+        };
+        Self {
+            last: AtomicU64::new(last),
+            pending: AtomicU64::new(0),
+            done_to: AtomicU64::new(written),
+            oldest_us: AtomicI64::new(0),
+            collections: subject::COLLECTIONS.map(packed),
+            profile: atom::path(PROFILE, profiles::SELF).to_vec(),
+        }
     }
 
     /// The last number given; its row may not stand yet.
@@ -128,6 +148,14 @@ impl Log {
     fn waits(&self, subjects: u64, at_us: i64) {
         self.pending.fetch_add(subjects, Relaxed);
         let _ = self.oldest_us.compare_exchange(0, at_us, Relaxed, Relaxed);
+    }
+
+    /// What a process that does not write the list sees of it: up to where everything is findable, how many subjects wait,
+    /// and since when.
+    pub(crate) fn sees(&self, done_to: u64, pending: u64, oldest_us: i64) {
+        self.done_to.fetch_max(done_to, Relaxed);
+        self.pending.store(pending, Relaxed);
+        self.oldest_us.store(if pending > 0 { oldest_us } else { 0 }, Relaxed);
     }
 
     /// The number up to which everything is findable.
@@ -219,10 +247,43 @@ fn number_of(clustering: &[u8]) -> Result<u64> {
     clustering.try_into().map(u64::from_be_bytes).map_err(|_| Error::Corrupt { table: LOG.name, what: "number" })
 }
 
-/// The number of the last row that stands: everything named up to it is in the store.
+/// The number in the key of a row of the list; nothing for other keys.
+pub(crate) fn number_in(key: &Key) -> Option<u64> {
+    let is_row = key.table_id() == LOG.id && key.partition() == partition().head().partition();
+    is_row.then(|| number_of(key.clustering()).ok()).flatten()
+}
+
+fn gone_key() -> Key {
+    Key::of(&LOG).tag(b'g').key()
+}
+
+fn gone_in(stored: Option<Bytes>) -> Result<u64> {
+    stored.map_or(Ok(0), |stored| number_of(&stored))
+}
+
+/// The number up to which rows have gone.
+pub(crate) fn gone(store: &Store) -> Result<u64> {
+    gone_in(store.local().get_one(&gone_key())?)
+}
+
+/// The number of the last row that stood: everything named up to it is in the store, save for what is just being
+/// applied.
 pub(crate) fn applied(store: &Store) -> Result<u64> {
     let page = store.local().scan(&Scan::of(partition()).reverse().limit(1))?;
-    page.rows.first().map_or(Ok(0), |row| number_of(row.clustering()))
+    match page.rows.first() {
+        Some(row) => number_of(row.clustering()),
+        None => gone(store),
+    }
+}
+
+/// Cuts a row into its time and its subjects.
+fn head_of(value: &[u8]) -> Result<(i64, &[u8])> {
+    let corrupt = |what| Error::Corrupt { table: LOG.name, what };
+    let (head, subjects) = value.split_at_checked(HEADER_BYTES).ok_or(corrupt("layout"))?;
+    if head[0] != LAYOUT {
+        return Err(corrupt("layout"));
+    }
+    Ok((head[1..].try_into().map(i64::from_be_bytes).map_err(|_| corrupt("time"))?, subjects))
 }
 
 /// The next rows after a number.
@@ -231,46 +292,56 @@ pub(crate) fn read(store: &Store, after: u64) -> Result<Vec<Entry>> {
     page.rows
         .iter()
         .map(|row| {
-            let corrupt = |what| Error::Corrupt { table: LOG.name, what };
-            let (head, subjects) = row.value.split_at_checked(HEADER_BYTES).ok_or(corrupt("layout"))?;
-            if head[0] != LAYOUT {
-                return Err(corrupt("layout"));
-            }
-            let at_us = head[1..].try_into().map(i64::from_be_bytes).map_err(|_| corrupt("time"))?;
+            let (at_us, subjects) = head_of(&row.value)?;
             let (subjects, named) = Subject::read_all(LOG.name, subjects)?;
             Ok(Entry { number: number_of(row.clustering())?, at_us, subjects, named })
         })
         .collect()
 }
 
-/// Removes some rows after `from` up to `to`. Returns up to which number they are gone.
-pub(crate) fn remove(view: &mut View<'_>, from: u64, to: u64) -> Result<u64> {
+/// Removes some rows after `from` up to `to` that need not be kept. Returns up to which number rows are gone, and whether
+/// more may go.
+pub(crate) fn remove(view: &mut View<'_>, from: u64, to: u64, kept: Option<Kept>) -> Result<(u64, bool)> {
     let page = view.scan(&Scan::of(partition()).after(from.to_be_bytes()).limit(ROWS_PER_READ))?;
+    let (mut gone, mut more) = (if page.more { from } else { to }, page.more);
     for row in &page.rows {
         let number = number_of(row.clustering())?;
-        if number > to {
-            return Ok(to);
+        let stays = kept.is_some_and(|kept| {
+            // One that cannot be read is of no use to anybody.
+            head_of(&row.value).is_ok_and(|(at_us, _)| at_us > kept.since_us)
+                && to.saturating_sub(number) < kept.rows_max
+        });
+        if number > to || stays {
+            (gone, more) = (gone.min(number - 1), false);
+            break;
         }
         view.delete(row.key.clone());
-        if number == to {
-            return Ok(to);
-        }
+        gone = gone.max(number);
     }
-    match page.rows.last() {
-        Some(last) if page.more => number_of(last.clustering()),
-        _ => Ok(to),
+    if gone > gone_in(view.get(&gone_key())?)? {
+        view.put(gone_key(), gone.to_be_bytes().to_vec());
     }
+    Ok((gone, more))
+}
+
+/// The name of a store, if search has opened it before.
+pub(crate) async fn name_of(store: &Store) -> Result<Option<String>> {
+    let name = store.get_one(&name_key()).await?;
+    Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
+}
+
+fn name_key() -> Key {
+    Key::of(&LOG).tag(b'i').key()
 }
 
 /// Tells this store from others: a name made when search first opens it. An index of another store is of no use.
 pub(crate) async fn identify(store: &Store, writer: &Writer) -> Result<String> {
-    let key = Key::of(&LOG).tag(b'i').key();
-    if let Some(name) = store.get_one(&key).await? {
-        return Ok(String::from_utf8_lossy(&name).into_owned());
+    if let Some(name) = name_of(store).await? {
+        return Ok(name);
     }
     let name = format!("{:x}-{:x}", system_now_us(), std::process::id());
     let made = name.clone();
-    writer.run(move |view| Ok::<_, Error>(view.put(key, made.into_bytes()))).await?;
+    writer.run(move |view| Ok::<_, Error>(view.put(name_key(), made.into_bytes()))).await?;
     Ok(name)
 }
 

@@ -19,13 +19,13 @@ use crate::rig::{Held, World, at, did, held, iso};
 
 const CHILD: &str = "GP_SEARCH_CHILD";
 
-fn store(dir: &Path) -> Store {
+pub(crate) fn store(dir: &Path) -> Store {
     let all: Vec<_> = tables::ALL.iter().chain(gp_search::TABLES).copied().collect();
     Store::lsm(dir, &all, &Config::default()).unwrap()
 }
 
 /// Opens what a process left, waits until search has caught up, and closes it again.
-async fn caught_up(dir: &Path, root: &Path) -> Held {
+pub(crate) async fn caught_up(dir: &Path, root: &Path) -> Held {
     let world = World::over(store(dir), root, None).await;
     world.settle().await;
     world.close();
@@ -33,7 +33,7 @@ async fn caught_up(dir: &Path, root: &Path) -> Held {
 }
 
 /// A life in which everything happens: posts come, change and go, are liked; names and handles change.
-async fn live(world: &World, rounds: std::ops::Range<i64>) {
+pub(crate) async fn live(world: &World, rounds: std::ops::Range<i64>) {
     for n in rounds {
         let name = format!("u{}", (b'a' + (n % 5) as u8) as char);
         let who = world.actor(&name, &format!("{name}-{}.test", n % 3)).await;

@@ -60,6 +60,11 @@ pub(crate) struct World {
     _dir: Option<tempfile::TempDir>,
 }
 
+/// Bounds for tests: what has changed is found soon.
+pub(crate) fn quick() -> Config {
+    Config { commit_every: Duration::from_millis(20), writer_bytes: 15 << 20, ..Config::default() }
+}
+
 impl World {
     /// An empty world in memory, its index in a folder that goes with it.
     pub(crate) async fn new() -> Self {
@@ -70,8 +75,12 @@ impl World {
 
     /// A world over a store that exists and an index that may.
     pub(crate) async fn over(store: Store, root: &Path, dir: Option<tempfile::TempDir>) -> Self {
+        Self::with(store, root, dir, quick()).await
+    }
+
+    /// The same with other bounds.
+    pub(crate) async fn with(store: Store, root: &Path, dir: Option<tempfile::TempDir>, config: Config) -> Self {
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
-        let config = Config { commit_every: Duration::from_millis(20), writer_bytes: 15 << 20, ..Config::default() };
         let search = Search::start(root, store.clone(), writer.clone(), config).await.unwrap();
         let cx = Cx {
             window: gp_index::window::Window::over_empty(&store, 1 << 20),
@@ -218,9 +227,14 @@ pub(crate) struct Held {
 }
 
 pub(crate) fn held(root: &Path) -> Held {
-    let format = std::fs::read_dir(root).unwrap().map(|it| it.unwrap().path()).next().unwrap();
-    let index = Index::open_in_dir(format).unwrap();
-    let searcher = index.reader().unwrap().searcher();
+    held_now(root).unwrap()
+}
+
+/// The same of an index that may be in the making.
+pub(crate) fn held_now(root: &Path) -> tantivy::Result<Held> {
+    let format = std::fs::read_dir(root)?.map(|it| it.unwrap().path()).next().unwrap();
+    let index = Index::open_in_dir(format)?;
+    let searcher = index.reader()?.searcher();
     let schema = index.schema();
     let uri = schema.get_field("uri").unwrap();
     let mut held = Held { terms: BTreeMap::new(), numbers: BTreeMap::new() };
@@ -261,5 +275,5 @@ pub(crate) fn held(root: &Path) -> Held {
             }
         }
     }
-    held
+    Ok(held)
 }
