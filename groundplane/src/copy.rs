@@ -64,7 +64,7 @@ impl CopySettings {
             return Err(Wrong(format!("{flag}: {text:?} is neither embedded:DIR nor cql://host:port/keyspace")));
         }
         let address = text.parse().map_err(|why| Wrong(format!("{flag}: {why}")))?;
-        Ok(Side::Cluster(Box::new(self.access.clone().checked()?.cluster(address, true))))
+        Ok(Side::Cluster(Box::new(self.access.clone().checked()?.cluster(address, true)?)))
     }
 
     fn sides(&self) -> Result<(Side, Side), Wrong> {

@@ -352,6 +352,7 @@ async fn open(settings: &Settings) -> Result<Store> {
         return behind(Store::lsm(&settings.data_dir, &all, &config)?);
     }
     let cluster = settings.access.cluster(settings.store.parse().map_err(anyhow::Error::msg)?, writes);
+    let cluster = cluster.map_err(|wrong| anyhow::Error::msg(wrong.0))?;
     let opened = tokio::task::spawn_blocking(move || -> Result<Store> {
         let store = Store::cql(&cluster, &all, &config)?;
         if writes {

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use gp_store::engine::cql::{Address, CqlConfig};
+use gp_store::engine::cql::{Address, CqlConfig, Names, Tls};
 
 /// Where profiles are shown if the operator does not say.
 pub(crate) const SITEMAP_URL: &str = "https://bsky.app";
@@ -46,13 +46,22 @@ pub(crate) struct Access {
     /// Password for it.
     #[arg(long, env = "GROUNDPLANE_STORE_PASSWORD", hide_env_values = true)]
     pub(crate) store_password: Option<String>,
+    /// Speak TLS with the cluster: a PEM file with the certificates that sign those of its nodes.
+    #[arg(long, env = "GROUNDPLANE_STORE_CA")]
+    pub(crate) store_ca: Option<PathBuf>,
+    /// For a cluster that asks for our certificate: a PEM file with it.
+    #[arg(long, env = "GROUNDPLANE_STORE_CERT")]
+    pub(crate) store_cert: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    #[arg(long, env = "GROUNDPLANE_STORE_KEY")]
+    pub(crate) store_key: Option<PathBuf>,
     /// How long to try again while a cluster cannot be reached, in seconds.
     #[arg(long, env = "GROUNDPLANE_STORE_WAIT", default_value_t = 60)]
     pub(crate) store_wait: u32,
 }
 
 impl Access {
-    /// Takes an empty name or password as not given, and refuses one without the other.
+    /// Takes what is empty as not given, refuses one half of a pair without the other, and reads the files once.
     pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
         for option in [&mut self.store_user, &mut self.store_password] {
             option.take_if(|text| text.trim().is_empty());
@@ -60,17 +69,34 @@ impl Access {
         if self.store_user.is_some() != self.store_password.is_some() {
             return Err(Wrong("--store-user and --store-password are given together or not at all".into()));
         }
+        for option in [&mut self.store_ca, &mut self.store_cert, &mut self.store_key] {
+            option.take_if(|path| path.as_os_str().is_empty());
+        }
+        if self.store_cert.is_some() != self.store_key.is_some() {
+            return Err(Wrong("--store-cert and --store-key are given together or not at all".into()));
+        }
+        if self.store_cert.is_some() && self.store_ca.is_none() {
+            return Err(Wrong("--store-cert needs --store-ca: without it TLS is not spoken".into()));
+        }
+        self.tls(Names::default())?;
         Ok(self)
     }
 
+    fn tls(&self, names: Names) -> Result<Option<Tls>, Wrong> {
+        let Some(trusted) = &self.store_ca else { return Ok(None) };
+        let ours = self.store_cert.as_deref().zip(self.store_key.as_deref());
+        Tls::read(trusted, ours, names).map(Some).map_err(|why| Wrong(format!("TLS with the cluster: {why}")))
+    }
+
     /// What is told to the driver.
-    pub(crate) fn cluster(&self, address: Address, writes: bool) -> CqlConfig {
-        CqlConfig {
-            address,
+    pub(crate) fn cluster(&self, address: Address, writes: bool) -> Result<CqlConfig, Wrong> {
+        Ok(CqlConfig {
             login: self.store_user.clone().zip(self.store_password.clone()),
+            tls: self.tls(address.names)?,
+            address,
             wait: Duration::from_secs(self.store_wait.into()),
             writes,
-        }
+        })
     }
 }
 
@@ -478,11 +504,31 @@ mod tests {
     #[test]
     fn a_name_needs_a_password_and_an_empty_one_is_none() {
         let access = |user: &str, password: &str| {
-            let given = Access { store_user: Some(user.into()), store_password: Some(password.into()), store_wait: 7 };
-            given.checked().map(|it| it.cluster("cql://db:9042/plane".parse().unwrap(), false).login)
+            let given = Access {
+                store_user: Some(user.into()),
+                store_password: Some(password.into()),
+                store_wait: 7,
+                ..Access::default()
+            };
+            let cluster = given.checked()?.cluster("cql://db:9042/plane".parse().unwrap(), false);
+            cluster.map(|it| it.login)
         };
         assert_eq!(access("ann", "x").unwrap(), Some(("ann".to_owned(), "x".to_owned())));
         assert_eq!(access("", " ").unwrap(), None);
         assert!(access("ann", "").is_err() && access("", "x").is_err());
+    }
+
+    #[test]
+    fn a_file_of_certificates_that_cannot_be_read_is_named_before_anything_starts() {
+        let path = |name: &str| (!name.is_empty()).then(|| PathBuf::from(name));
+        let access = |ca: &str, cert: &str, key: &str| {
+            let given =
+                Access { store_ca: path(ca), store_cert: path(cert), store_key: path(key), ..Access::default() };
+            given.checked().map(|it| it.store_ca).map_err(|wrong| wrong.0)
+        };
+        assert_eq!(access("", "", ""), Ok(None));
+        assert!(access("/nonexistent/ca.pem", "", "").unwrap_err().contains("/nonexistent/ca.pem"));
+        assert!(access("", "cert.pem", "").unwrap_err().contains("--store-key"));
+        assert!(access("", "cert.pem", "key.pem").unwrap_err().contains("--store-ca"));
     }
 }

@@ -5,6 +5,8 @@
 //! outside `target/cassandra` but Debian's OpenJDK and Maven where they are missing. A node takes about 900 MB of memory
 //! and a third of a minute to start.
 
+mod certificates;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -31,8 +33,11 @@ const TEST_VARIABLE: &str = "GROUNDPLANE_TEST_CQL";
 /// The environment variable by which tests are told how many rows the widest partition gets.
 const WIDE_VARIABLE: &str = "GROUNDPLANE_TEST_WIDE_ROWS";
 
-/// Tests of a cluster that asks for a password.
-const LOGIN_TESTS: &str = "login::";
+/// Tests of a cluster that asks for a password and speaks TLS only.
+const SECURED_TESTS: &str = "secured::";
+
+/// The environment variable by which those are told where its certificates are.
+const CERTIFICATES_VARIABLE: &str = "GROUNDPLANE_TEST_CERTIFICATES";
 
 /// How long one node may take to start. On two cores that others use as well it takes half a minute.
 const START_MAX: Duration = Duration::from_secs(240);
@@ -60,36 +65,44 @@ pub(crate) enum What {
         /// 1, or 3 on 127.0.0.1 to 127.0.0.3.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
         nodes: u8,
-        /// Ask for a name and a password; both are "cassandra".
+        /// Ask for a name and a password, both "cassandra", and speak nothing but TLS: see target/cassandra/secured. It may
+        /// run beside one that asks for nothing.
         #[arg(long)]
-        login: bool,
+        secured: bool,
     },
-    /// Stop it and remove its data.
+    /// Stop what runs and remove its data.
     Down,
 }
 
 pub(crate) fn run(what: What) -> Result<()> {
     match what {
-        What::Up { nodes, login } => {
-            if let Some(cluster) = Running::find()? {
+        What::Up { nodes, secured } => {
+            if let Some(cluster) = Running::find(secured)? {
                 bail!(
                     "{} nodes run already at {}: stop them with `cargo xtask cassandra down`",
                     cluster.pids.len(),
                     cluster.hosts()
                 );
             }
-            let cluster = Running::start(nodes, login)?;
+            let cluster = Running::start(nodes, secured)?;
             println!("{TEST_VARIABLE}={}", cluster.hosts());
             println!("serve on it: --store cql://{}/groundplane?create={nodes}", cluster.hosts());
+            if secured {
+                println!("{CERTIFICATES_VARIABLE}={}", cluster.certificates().display());
+                println!(
+                    "--store-user cassandra --store-password cassandra, --store-ca ca.pem, --store-cert plane.pem,"
+                );
+                println!("--store-key plane.key, all from there");
+            }
             Ok(())
         }
-        What::Down => match Running::find()? {
-            Some(cluster) => cluster.stop(),
-            None => {
+        What::Down => {
+            let running: Vec<Running> = [Running::find(false)?, Running::find(true)?].into_iter().flatten().collect();
+            if running.is_empty() {
                 println!("no cluster runs");
-                Ok(())
             }
-        },
+            running.iter().try_for_each(Running::stop)
+        }
     }
 }
 
@@ -122,9 +135,18 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Takes the cluster that `cargo xtask cassandra up` has left, or starts one of so many nodes.
     pub(crate) fn have(nodes: u8) -> Result<Self> {
-        match Running::find()? {
+        Self::of(nodes, false)
+    }
+
+    /// The same of one that is [secured](What::Up).
+    fn secured() -> Result<Self> {
+        Self::of(1, true)
+    }
+
+    fn of(nodes: u8, secured: bool) -> Result<Self> {
+        match Running::find(secured)? {
             Some(running) => Ok(Self { running, ours: false }),
-            None => Ok(Self { running: Running::start(nodes, false)?, ours: true }),
+            None => Ok(Self { running: Running::start(nodes, secured)?, ours: true }),
         }
     }
 
@@ -165,13 +187,16 @@ struct Running {
     /// The process of each node; node n is on 127.0.0.n.
     pids: Vec<u32>,
     port: u16,
+    secured: bool,
 }
 
 impl Running {
     /// The cluster that was started last, if all of it runs.
-    fn find() -> Result<Option<Self>> {
-        let Ok(text) = fs::read(folder().join("cluster.json")) else { return Ok(None) };
-        let noted: Value = serde_json::from_slice(&text).context("target/cassandra/cluster.json cannot be read")?;
+    fn find(secured: bool) -> Result<Option<Self>> {
+        let note = home_of(secured).join("cluster.json");
+        let Ok(text) = fs::read(&note) else { return Ok(None) };
+        let noted: Value =
+            serde_json::from_slice(&text).with_context(|| format!("{} cannot be read", note.display()))?;
         let pids: Vec<u32> = noted["pids"]
             .as_array()
             .into_iter()
@@ -179,7 +204,7 @@ impl Running {
             .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
             .collect();
         let port = noted["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
-        let running = Self { pids, port };
+        let running = Self { pids, port, secured };
         let alive = running.pids.iter().filter(|pid| is_node(**pid)).count();
         if alive == 0 {
             return Ok(None);
@@ -188,7 +213,7 @@ impl Running {
             alive == running.pids.len(),
             "{alive} of {} nodes run; see {}. Stop them one by one (kill), then try again",
             running.pids.len(),
-            folder().display()
+            home_of(secured).display()
         );
         Ok(Some(running))
     }
@@ -199,11 +224,11 @@ impl Running {
     }
 
     /// Starts nodes over empty folders, the first one first: the others ask it who else is there.
-    fn start(nodes: u8, login: bool) -> Result<Self> {
+    fn start(nodes: u8, secured: bool) -> Result<Self> {
         let (java, lib) = (java()?, jars()?);
         let [port, storage, ssl] = free_ports(nodes)?;
-        let mut running = Self { pids: Vec::new(), port };
-        let started = running.start_nodes(&java, &lib, nodes, login, [storage, ssl]);
+        let mut running = Self { pids: Vec::new(), port, secured };
+        let started = running.start_nodes(&java, &lib, nodes, [storage, ssl]);
         if started.is_err() {
             // The logs stay, for whoever reads the error.
             running.end_processes()?;
@@ -211,18 +236,29 @@ impl Running {
         started.map(|()| running)
     }
 
-    fn start_nodes(&mut self, java: &Path, lib: &Path, nodes: u8, login: bool, [storage, ssl]: [u16; 2]) -> Result<()> {
+    fn start_nodes(&mut self, java: &Path, lib: &Path, nodes: u8, [storage, ssl]: [u16; 2]) -> Result<()> {
         let (begun, port) = (Instant::now(), self.port);
+        let signer = if self.secured { Some(certificates::make(&self.certificates())?) } else { None };
         for n in 1..=nodes {
-            let home = folder().join(format!("node-{n}"));
+            let home = self.home(n);
             if home.exists() {
                 fs::remove_dir_all(&home).with_context(|| format!("{} cannot be removed", home.display()))?;
             }
             for part in ["data", "commitlog", "hints", "caches"] {
                 fs::create_dir_all(home.join(part))?;
             }
-            let yaml = include_str!("../cassandra/cassandra.yaml")
-                .replace("AUTHENTICATOR", if login { "PasswordAuthenticator" } else { "AllowAllAuthenticator" })
+            let mut text = include_str!("../cassandra/cassandra.yaml").to_owned();
+            if let Some(signer) = &signer {
+                let own = home.join("node.pem");
+                signer.node(&own, &format!("127.0.0.{n}"))?;
+                text.push_str(
+                    &include_str!("../cassandra/tls.yaml")
+                        .replace("OWN", &own.display().to_string())
+                        .replace("TRUSTED", &self.certificates().join("ca.pem").display().to_string()),
+                );
+            }
+            let yaml = text
+                .replace("AUTHENTICATOR", if self.secured { "PasswordAuthenticator" } else { "AllowAllAuthenticator" })
                 .replace("TOKENS", &tokens(n, nodes))
                 .replace("FOLDER", &home.display().to_string())
                 .replace("STORAGE_PORT", &storage.to_string())
@@ -251,18 +287,29 @@ impl Running {
 
     fn note(&self) -> Result<()> {
         let noted = json!({ "pids": self.pids, "port": self.port });
-        fs::write(folder().join("cluster.json"), noted.to_string()).context("target/cassandra cannot be written")
+        fs::write(home_of(self.secured).join("cluster.json"), noted.to_string())
+            .context("target/cassandra cannot be written")
+    }
+
+    fn home(&self, n: u8) -> PathBuf {
+        home_of(self.secured).join(format!("node-{n}"))
+    }
+
+    /// Where the certificates of one that is secured are.
+    fn certificates(&self) -> PathBuf {
+        home_of(self.secured).join("certificates")
     }
 
     fn wait_for(&self, n: u8, begun: Instant) -> Result<()> {
         let address: SocketAddr = format!("127.0.0.{n}:{}", self.port).parse()?;
-        self.wait(n, begun, "answer CQL", || answers(address))
+        let secured = self.secured;
+        self.wait(n, begun, "answer CQL", || answers(address, secured))
     }
 
     fn wait_until_all_see_all(&self, begun: Instant) -> Result<()> {
         let others = self.pids.len() - 1;
         for n in 1..=u8::try_from(self.pids.len())? {
-            let log = folder().join(format!("node-{n}/log"));
+            let log = self.home(n).join("log");
             self.wait(n, begun, "see the other nodes", || {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 let up: BTreeSet<&str> =
@@ -274,7 +321,7 @@ impl Running {
     }
 
     fn wait(&self, n: u8, begun: Instant, what: &str, there: impl Fn() -> bool) -> Result<()> {
-        let (pid, log) = (self.pids[usize::from(n) - 1], folder().join(format!("node-{n}/log")));
+        let (pid, log) = (self.pids[usize::from(n) - 1], self.home(n).join("log"));
         let mut told = Instant::now();
         while !there() {
             // A process that was started a moment ago may not have its own arguments yet.
@@ -297,8 +344,8 @@ impl Running {
     fn stop(&self) -> Result<()> {
         let begun = Instant::now();
         self.end_processes()?;
-        for n in 1..=self.pids.len() {
-            fs::remove_dir_all(folder().join(format!("node-{n}")))?;
+        for n in 1..=u8::try_from(self.pids.len())? {
+            fs::remove_dir_all(self.home(n))?;
         }
         println!("{} nodes stopped after {:.0} s", self.pids.len(), begun.elapsed().as_secs_f64());
         Ok(())
@@ -319,12 +366,18 @@ impl Running {
                 std::thread::sleep(LOOK_EVERY);
             }
         }
-        fs::remove_file(folder().join("cluster.json")).context("target/cassandra/cluster.json cannot be removed")
+        let note = home_of(self.secured).join("cluster.json");
+        fs::remove_file(&note).with_context(|| format!("{} cannot be removed", note.display()))
     }
 }
 
 fn folder() -> PathBuf {
     shell::root().join("target/cassandra")
+}
+
+/// Where the nodes of a cluster are kept.
+fn home_of(secured: bool) -> PathBuf {
+    if secured { folder().join("secured") } else { folder() }
 }
 
 /// Starts one node that outlives this task, and answers its process.
@@ -371,10 +424,13 @@ fn signal(which: &str, pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Whether somebody who speaks CQL listens.
-fn answers(address: SocketAddr) -> bool {
+/// Whether somebody who speaks CQL listens. Of one who speaks TLS it is enough that he listens.
+fn answers(address: SocketAddr, secured: bool) -> bool {
     let ask = || -> std::io::Result<u8> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        if secured {
+            return Ok(CQL_SUPPORTED);
+        }
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.write_all(&CQL_OPTIONS)?;
         let mut head = [0; 9];
@@ -469,15 +525,14 @@ fn last_lines(log: &Path) -> String {
 /// failed.
 pub(crate) fn conformance(nodes: u8, only: Option<&str>, wide_rows: Option<u64>) -> Result<(u64, u64)> {
     let (mut passed, mut failed) = (0, 0);
-    if only != Some(LOGIN_TESTS) {
+    if only != Some(SECURED_TESTS) {
         let cluster = Cluster::have(nodes)?;
-        let arguments = only.map_or(["--skip", LOGIN_TESTS], |only| ["--nocapture", only]);
+        let arguments = only.map_or(["--skip", SECURED_TESTS], |only| ["--nocapture", only]);
         (passed, failed) = cluster_tests(&cluster, &arguments, wide_rows)?;
     }
-    // Those of a cluster that asks for a password need one of their own.
-    if only.is_none_or(|only| only == LOGIN_TESTS) && Running::find()?.is_none() {
-        let cluster = Cluster { running: Running::start(1, true)?, ours: true };
-        let (more, more_failed) = cluster_tests(&cluster, &[LOGIN_TESTS], None)?;
+    // Those of a cluster that asks for a password and speaks TLS need one of their own.
+    if only.is_none_or(|only| only == SECURED_TESTS) {
+        let (more, more_failed) = cluster_tests(&Cluster::secured()?, &[SECURED_TESTS], None)?;
         (passed, failed) = (passed + more, failed + more_failed);
     }
     Ok((passed, failed))
@@ -490,6 +545,9 @@ fn cluster_tests(cluster: &Cluster, arguments: &[&str], wide_rows: Option<u64>) 
     // All crates together ask for the same features as their other tests do, so that dependencies are built once.
     tests.args(["test", "--workspace", "--test", "cluster", "--", "--ignored", "--test-threads", "2"]);
     tests.args(arguments).env(TEST_VARIABLE, cluster.hosts());
+    if cluster.running.secured {
+        tests.env(CERTIFICATES_VARIABLE, cluster.running.certificates());
+    }
     if let Some(rows) = wide_rows {
         tests.env(WIDE_VARIABLE, rows.to_string());
     }

@@ -128,8 +128,13 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     drop(stands_by);
     writes.stop(STOP_MAX)?;
 
-    let config =
-        CqlConfig { address: address.parse().map_err(anyhow::Error::msg)?, login: None, wait: PATIENCE, writes: false };
+    let config = CqlConfig {
+        address: address.parse().map_err(anyhow::Error::msg)?,
+        login: None,
+        tls: None,
+        wait: PATIENCE,
+        writes: false,
+    };
     let (first, second) = (compare::open(&undisturbed)?, compare::open_cluster(&config)?);
     let compared = compare::compare(&first, &second, Clock::until_now(clock_from_us), &runtime)?;
     compared.print();

@@ -78,6 +78,7 @@ impl Behind {
         let cluster = CqlConfig {
             address: address.parse().map_err(anyhow::Error::msg)?,
             login: None,
+            tls: None,
             wait: Duration::from_secs(30),
             writes,
         };

@@ -39,11 +39,11 @@ impl CqlGround {
     /// A keyspace that is made and stays, on a cluster that goes with the tests.
     pub(crate) fn address_only() -> CqlConfig {
         let address = format!("cql://{}/test_login?create=1&read_deadline_ms=20000", hosts()).parse().unwrap();
-        CqlConfig { address, login: None, wait: Duration::from_secs(30), writes: true }
+        CqlConfig { address, login: None, tls: None, wait: Duration::from_secs(30), writes: true }
     }
 
     pub(crate) fn config(&self) -> CqlConfig {
-        CqlConfig { address: self.address.clone(), login: None, wait: Duration::from_secs(30), writes: true }
+        CqlConfig { address: self.address.clone(), login: None, tls: None, wait: Duration::from_secs(30), writes: true }
     }
 }
 

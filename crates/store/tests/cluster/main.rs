@@ -8,9 +8,9 @@ extern crate groundplane_store as gp_store;
 
 mod copying;
 mod ground;
-mod login;
 mod opening;
 mod readers;
+mod secured;
 mod wide;
 mod writers;
 

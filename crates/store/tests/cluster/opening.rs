@@ -21,7 +21,7 @@ fn refusal(config: &CqlConfig) -> String {
 #[test]
 fn a_cluster_that_is_not_there_is_given_up_after_the_time_that_was_set() {
     let address = "cql://127.0.0.1:1,127.0.0.1:2/plane".parse().unwrap();
-    let config = CqlConfig { address, login: None, wait: Duration::from_millis(500), writes: true };
+    let config = CqlConfig { address, login: None, tls: None, wait: Duration::from_millis(500), writes: true };
     let begun = Instant::now();
     let said = refusal(&config);
     assert!(begun.elapsed() >= Duration::from_millis(500));

@@ -43,7 +43,7 @@ fn child_main() {
     let Ok(keyspace) = std::env::var(ADDRESS) else { return };
     let from: u64 = std::env::var(FROM).unwrap().parse().unwrap();
     let address: Address = keyspace.parse().unwrap();
-    let config = CqlConfig { address, login: None, wait: Duration::from_secs(30), writes: true };
+    let config = CqlConfig { address, login: None, tls: None, wait: Duration::from_secs(30), writes: true };
     let store = Store::cql(&config, &TABLES, &Config::default()).unwrap();
     for number in from.. {
         match store.apply_now(&batch(number)) {

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use super::Names;
+
 /// The port of CQL where none is named.
 const PORT: u16 = 9042;
 
@@ -36,6 +38,8 @@ pub struct Address {
     pub create: Option<u8>,
     /// Longest time for one read, its repetitions included.
     pub read_deadline: Duration,
+    /// Where TLS is spoken: what the certificates of nodes must name.
+    pub names: Names,
 }
 
 impl FromStr for Address {
@@ -75,6 +79,7 @@ impl FromStr for Address {
             reads: Agreement::LocalQuorum,
             create: None,
             read_deadline: Duration::from_secs(2),
+            names: Names::Address,
         };
         for (name, value) in
             options.split('&').filter(|it| !it.is_empty()).map(|it| it.split_once('=').unwrap_or((it, "")))
@@ -105,7 +110,14 @@ impl FromStr for Address {
                     let ms = value.parse().ok().filter(|ms| (10..=60_000).contains(ms));
                     address.read_deadline = Duration::from_millis(ms.ok_or_else(|| wrong("use 10 to 60000"))?);
                 }
-                _ => return Err(wrong("options are dc, writes, reads, create and read_deadline_ms")),
+                "tls" => {
+                    address.names = match value {
+                        "address" => Names::Address,
+                        "any_name" => Names::Any,
+                        _ => return Err(wrong("use address or any_name, and --store-ca to speak TLS")),
+                    }
+                }
+                _ => return Err(wrong("options are dc, writes, reads, create, read_deadline_ms and tls")),
             }
         }
         Ok(address)

@@ -24,6 +24,7 @@ mod open;
 mod read;
 mod rows;
 mod spare;
+mod tls;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -46,7 +47,10 @@ use tokio::{
     sync::Semaphore,
 };
 
-pub use self::address::{Address, Agreement};
+pub use self::{
+    address::{Address, Agreement},
+    tls::{Names, Tls},
+};
 use self::{
     buckets::{Bucket, CUTS, DIRECTORY_AT},
     cut::Cuts,
@@ -104,6 +108,8 @@ pub struct CqlConfig {
     pub address: Address,
     /// Name and password, for a cluster that asks for them.
     pub login: Option<(String, String)>,
+    /// For a cluster that speaks TLS.
+    pub tls: Option<Tls>,
     /// How long to try again while no node answers.
     pub wait: Duration,
     /// Whether this process may write. Exactly one of those that may does: see [`Local::lead`].
@@ -113,7 +119,11 @@ pub struct CqlConfig {
 impl std::fmt::Debug for CqlConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let login = self.login.as_ref().map(|(name, _)| name);
-        f.debug_struct("CqlConfig").field("address", &self.address).field("login", &login).finish_non_exhaustive()
+        f.debug_struct("CqlConfig")
+            .field("address", &self.address)
+            .field("login", &login)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,6 +33,7 @@ use super::{
     lease::{self, Lease},
     rows::{self, Rows},
     spare::{Hedges, Retries, Spare},
+    tls,
 };
 use crate::{Error, Result, Table};
 
@@ -200,6 +201,9 @@ async fn connect(config: &CqlConfig) -> std::result::Result<Session, Trouble> {
     if let Some((name, password)) = &config.login {
         builder = builder.user(name, password);
     }
+    if let Some(tls) = &config.tls {
+        builder = builder.tls_context(Some(Arc::clone(&tls.client)));
+    }
     if let Some(datacenter) = &address.datacenter {
         builder = builder.prefer_datacenter(datacenter.clone());
     }
@@ -211,18 +215,19 @@ async fn connect(config: &CqlConfig) -> std::result::Result<Session, Trouble> {
             };
             return Trouble::Lasting(who);
         }
-        Trouble::Passing(format!("no node can be reached: {}", short(&e)))
+        if let Some(ConnectionError::IoError(io)) = connection_error(&e)
+            && let Some(why) = tls::refusal(io)
+        {
+            return Trouble::Lasting(why);
+        }
+        let hint = if config.tls.is_none() { "; a cluster that speaks TLS only needs --store-ca" } else { "" };
+        Trouble::Passing(format!("no node can be reached: {}{hint}", short(&e)))
     })
 }
 
 /// Whether nodes were reached and did not let us in.
 fn is_refused_login(e: &NewSessionError) -> bool {
-    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
-        last_connection_error: ConnectionError::ConnectionSetupRequestError(e),
-    })) = e
-    else {
-        return false;
-    };
+    let Some(ConnectionError::ConnectionSetupRequestError(e)) = connection_error(e) else { return false };
     matches!(
         &e.error,
         ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, _)
@@ -230,14 +235,19 @@ fn is_refused_login(e: &NewSessionError) -> bool {
     )
 }
 
-/// The cause without the layers above it.
-fn short(e: &NewSessionError) -> String {
+/// What the last connection failed of.
+fn connection_error(e: &NewSessionError) -> Option<&ConnectionError> {
     match e {
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
             last_connection_error,
-        })) => last_connection_error.to_string(),
-        other => other.to_string(),
+        })) => Some(last_connection_error),
+        _ => None,
     }
+}
+
+/// The cause without the layers above it.
+fn short(e: &NewSessionError) -> String {
+    connection_error(e).map_or_else(|| e.to_string(), ConnectionError::to_string)
 }
 
 fn passing(e: impl std::fmt::Display) -> Trouble {
