@@ -18,7 +18,8 @@ use scylla::{
         session_builder::SessionBuilder,
     },
     errors::{
-        ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, MetadataError, NewSessionError,
+        BrokenConnectionErrorKind, ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError,
+        FrameHeaderParseError, MetadataError, NewSessionError,
     },
     policies::load_balancing::{DefaultPolicy, LatencyAwarenessBuilder},
 };
@@ -39,6 +40,10 @@ use crate::{Error, Result, Table};
 
 /// Longest time for a connection to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// Longest time until a node has answered who it is. The driver would wait until the node closes the connection: Cassandra
+/// does so after a minute, also where it was offered no certificate and says nothing of it.
+const SESSION_MAX: Duration = Duration::from_secs(15);
 
 /// Longest time for a statement that changes the schema: the nodes must come to agree.
 const SCHEMA_MAX: Duration = Duration::from_secs(30);
@@ -207,7 +212,20 @@ async fn connect(config: &CqlConfig) -> std::result::Result<Session, Trouble> {
     if let Some(datacenter) = &address.datacenter {
         builder = builder.prefer_datacenter(datacenter.clone());
     }
-    builder.build().await.map_err(|e| {
+    let Ok(built) = tokio::time::timeout(SESSION_MAX, builder.build()).await else {
+        let hint = match &config.tls {
+            Some(tls) if !tls.shows_certificate() => {
+                "; one that asks for a certificate needs --store-cert, --store-key"
+            }
+            Some(_) => "",
+            None => "; one that speaks TLS only needs --store-ca",
+        };
+        return Err(Trouble::Passing(format!(
+            "nodes take connections and answer nothing for {} s{hint}",
+            SESSION_MAX.as_secs()
+        )));
+    };
+    built.map_err(|e| {
         if is_refused_login(&e) {
             let who = match &config.login {
                 Some((name, _)) => format!("it refuses the password of {name}: see --store-user and --store-password"),
@@ -215,9 +233,7 @@ async fn connect(config: &CqlConfig) -> std::result::Result<Session, Trouble> {
             };
             return Trouble::Lasting(who);
         }
-        if let Some(ConnectionError::IoError(io)) = connection_error(&e)
-            && let Some(why) = tls::refusal(io)
-        {
+        if let Some(why) = connection_error(&e).and_then(io_error).and_then(tls::refusal) {
             return Trouble::Lasting(why);
         }
         let hint = if config.tls.is_none() { "; a cluster that speaks TLS only needs --store-ca" } else { "" };
@@ -241,6 +257,21 @@ fn connection_error(e: &NewSessionError) -> Option<&ConnectionError> {
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
             last_connection_error,
         })) => Some(last_connection_error),
+        _ => None,
+    }
+}
+
+/// What the system, or TLS, said of a connection. A node may refuse us only after the handshake has ended for our side.
+fn io_error(e: &ConnectionError) -> Option<&std::io::Error> {
+    let setup = match e {
+        ConnectionError::IoError(io) => return Some(io),
+        ConnectionError::ConnectionSetupRequestError(e) => &e.error,
+        _ => return None,
+    };
+    let ConnectionSetupRequestErrorKind::BrokenConnection(broken) = setup else { return None };
+    match broken.downcast_ref()? {
+        BrokenConnectionErrorKind::FrameHeaderParseError(FrameHeaderParseError::HeaderIoError(io))
+        | BrokenConnectionErrorKind::WriteError(io) => Some(io),
         _ => None,
     }
 }

@@ -30,11 +30,15 @@ pub struct Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("shows_certificate", &self.client.client_auth_cert_resolver.has_certs()).finish()
+        f.debug_struct("Tls").field("shows_certificate", &self.shows_certificate()).finish()
     }
 }
 
 impl Tls {
+    pub(super) fn shows_certificate(&self) -> bool {
+        self.client.client_auth_cert_resolver.has_certs()
+    }
+
     /// Reads PEM files: the certificates that sign those of the nodes, and, for a cluster that asks for ours, ours with
     /// those that lead to it, and its key.
     ///
