@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
 use gp_synth::{Network, Size as NetworkSize, Spec};
 
@@ -145,11 +145,13 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
 }
 
 fn day_us(day: Option<&str>) -> Result<i64> {
-    match day {
-        None => Ok(gp_index::system_now_us().div_euclid(DAY_US) * DAY_US),
-        Some(day) => gp_atproto::datetime::parse_micros(&format!("{day}T00:00:00Z"))
-            .with_context(|| format!("--day: {day:?} is no day: write it as 2026-01-31")),
-    }
+    let now_us = gp_index::system_now_us();
+    let Some(day) = day else { return Ok(now_us.div_euclid(DAY_US) * DAY_US) };
+    let day_us = gp_atproto::datetime::parse_micros(&format!("{day}T00:00:00Z"))
+        .with_context(|| format!("--day: {day:?} is no day: write it as 2026-01-31"))?;
+    // A history that has not happened yet is refused by the plane, and every answer would differ.
+    ensure!(day_us <= now_us, "--day: {day} is still to come: a history ends today or before");
+    Ok(day_us)
 }
 
 async fn compare(
@@ -223,5 +225,20 @@ async fn until_read(reference: &Reference, head: i64) -> Result<()> {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_ends_today_or_before() {
+        let today = day_us(None).unwrap();
+        assert_eq!((today % DAY_US, day_us(Some("2026-11-01")).unwrap() % DAY_US), (0, 0));
+        let next = gp_atproto::datetime::format_ms(today + DAY_US);
+        assert!(day_us(Some(&next[..10])).unwrap_err().to_string().contains("still to come"));
+        assert_eq!(day_us(Some(&gp_atproto::datetime::format_ms(today)[..10])).unwrap(), today);
+        assert!(day_us(Some("yesterday")).unwrap_err().to_string().contains("2026-01-31"));
     }
 }

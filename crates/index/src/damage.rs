@@ -45,7 +45,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        actors, posts, records,
+        actors, records,
         testing::{World, did, iso},
     };
 
@@ -78,8 +78,7 @@ mod tests {
         };
         world.write(poison).await;
 
-        let request = proto::GetPostRecordsRequest { uris: uris.clone(), ..Default::default() };
-        let found = posts::get_post_records(&world.cx, request).await.unwrap();
+        let found = world.post_records(&uris).await;
         let stand: Vec<bool> = found.records.iter().map(|record| !record.cid.is_empty()).collect();
         assert_eq!(stand, [true, false, true]);
         assert!(String::from_utf8_lossy(&found.records[2].record).contains("3laaaaaaaaac2"));

@@ -58,8 +58,7 @@ async fn a_takedown_comes_before_its_subject_and_outlives_it() {
     let ask = proto::TakedownRecordRequest { record_uri: uri.clone(), r#ref: "r".into(), seen: seen(NOW_US) };
     takedown_record(&world.cx, ask).await.unwrap();
     let state = async || {
-        let ask = proto::GetPostRecordsRequest { uris: vec![uri.clone()], ..Default::default() };
-        let record = crate::posts::get_post_records(&world.cx, ask).await.unwrap().records.remove(0);
+        let record = world.post_records(std::slice::from_ref(&uri)).await.records.remove(0);
         assert_eq!(record.taken_down, !record.takedown_ref.is_empty());
         // A record that is taken down is answered whole.
         assert_eq!(record.record.is_empty(), record.cid.is_empty());

@@ -24,7 +24,7 @@ use crate::{
     notifications::{self, Notice, Reason},
     page, past,
     placed::{Placed, collection_of, cut_to_ms, did_of, split_uri, uri_of},
-    records::{self, Flags, RecordRow},
+    records::{self, Envelope, Flags, RecordRow},
     rows::{self, Rows, timed_on},
     tables::{self, ON, on},
     threads,
@@ -503,20 +503,29 @@ impl PostFacts {
     }
 }
 
+/// `GetPostRecordsResponse` with its records as they are kept: a message within another is its bytes on the wire, so this
+/// is encoded as that one would be, without taking fifty records apart and putting them together again.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PostRecords {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    records: Vec<Bytes>,
+    #[prost(message, repeated, tag = "2")]
+    meta: Vec<proto::PostRecordMeta>,
+    #[prost(message, repeated, tag = "3")]
+    op_threads: Vec<proto::OpThread>,
+}
+
 /// Post records by address with what was derived from each, and, if asked, the chains of the threads they are in.
-pub async fn get_post_records(cx: &Cx, req: proto::GetPostRecordsRequest) -> Result<proto::GetPostRecordsResponse> {
-    let found = records::look_up(cx, &req.uris, NSID).await?;
+pub async fn get_post_records(cx: &Cx, req: proto::GetPostRecordsRequest) -> Result<PostRecords> {
+    let found = records::look_up_envelopes(cx, &req.uris, NSID).await?;
     let op_threads = if req.include_op_thread_metadata { op_threads(cx, &req.uris, &found).await? } else { Vec::new() };
-    let mut response = proto::GetPostRecordsResponse {
-        records: Vec::with_capacity(found.len()),
-        meta: Vec::with_capacity(found.len()),
-        op_threads,
-    };
+    let mut response =
+        PostRecords { records: Vec::with_capacity(found.len()), meta: Vec::with_capacity(found.len()), op_threads };
     for served in found {
         let flags = served.flags;
         // The AppView fails the whole page on a post that names another record by handle (since-0.0.275 4.5).
         if flags.has(Flags::HANDLE_AUTHORITY) {
-            response.records.push(proto::Record::default());
+            response.records.push(Bytes::new());
             response.meta.push(proto::PostRecordMeta::default());
             continue;
         }
@@ -535,9 +544,9 @@ pub async fn get_post_records(cx: &Cx, req: proto::GetPostRecordsRequest) -> Res
 }
 
 /// The chain of each distinct root of the posts that stand.
-async fn op_threads(cx: &Cx, uris: &[String], found: &[records::Served]) -> Result<Vec<proto::OpThread>> {
+async fn op_threads(cx: &Cx, uris: &[String], found: &[Envelope]) -> Result<Vec<proto::OpThread>> {
     let standing: Vec<&String> =
-        uris.iter().zip(found).filter(|(_, served)| !served.record.cid.is_empty()).map(|(uri, _)| uri).collect();
+        uris.iter().zip(found).filter(|(_, served)| !served.record.is_empty()).map(|(uri, _)| uri).collect();
     let keys: Vec<Key> = standing.iter().filter_map(|uri| post_key_of(uri)).collect();
     let rows = cx.store.get(&keys).await?;
     let mut roots = Vec::new();

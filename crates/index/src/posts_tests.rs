@@ -46,8 +46,7 @@ async fn told(world: &World, who: &str) -> Vec<(String, String, String)> {
 }
 
 async fn meta(world: &World, uri: &str) -> proto::PostRecordMeta {
-    let req = proto::GetPostRecordsRequest { uris: vec![uri.to_owned()], ..Default::default() };
-    get_post_records(&world.cx, req).await.unwrap().meta[0]
+    world.post_records(&[uri.to_owned()]).await.meta[0]
 }
 
 async fn replies(world: &World, uri: &str) -> (i32, i32) {
@@ -412,4 +411,34 @@ async fn a_gate_is_asked_as_of_the_time_of_the_reply() {
         ends.push(whole(&world));
     }
     assert!(ends.iter().all(|end| *end == ends[0]));
+}
+
+#[tokio::test]
+async fn post_records_leave_as_they_are_looked_up() {
+    let world = World::new();
+    let aa = did("aa");
+    let uris = [
+        world.post(&aa, "plain", at(0)).await,
+        world.post(&aa, "down", at(1)).await,
+        address("aa", "missing"),
+        world.post(&aa, "tagged", at(2)).await,
+        format!("at://{aa}/app.bsky.feed.like/other"),
+        world.post(&aa, "both", at(3)).await,
+        address("aa", "plain"),
+    ];
+    for uri in [&uris[1], &uris[5]] {
+        let ask = proto::TakedownRecordRequest { record_uri: uri.clone(), r#ref: "why".into(), seen: None };
+        crate::moderation::takedown_record(&world.cx, ask).await.unwrap();
+    }
+    for uri in [uris[3].clone(), uris[5].clone()] {
+        world.write(move |view| records::set_tags(view, &uri, &["a-tag".into()])).await;
+    }
+    let answer = world.post_records(&uris).await;
+    let looked_up = records::look_up(&world.cx, &uris, NSID).await.unwrap();
+    let records: Vec<proto::Record> = looked_up.into_iter().map(|served| served.record).collect();
+    assert_eq!(answer.records, records);
+    let told = |at: usize| (records[at].taken_down, records[at].takedown_ref.as_str(), records[at].tags.len());
+    assert_eq!([0, 1, 3, 5].map(told), [(false, "", 0), (true, "why", 0), (false, "", 1), (true, "why", 1)]);
+    assert_eq!([2, 4].map(|at| records[at].cid.as_str()), ["", ""]);
+    assert_eq!((answer.meta.len(), &records[0]), (uris.len(), &records[6]));
 }

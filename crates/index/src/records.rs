@@ -4,7 +4,7 @@
 //! need not be stored. Of most records it keeps even less: see [`crate::rebuilt`]. What leaves is made once per cached
 //! row by [`served`].
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use gp_atproto::{Cid, Value, cbor, datetime, json};
 use gp_proto as proto;
 use gp_store::{Key, View};
@@ -226,22 +226,9 @@ pub struct Served {
 /// Looks up records by address, in the order asked, duplicates included. Addresses of another collection, of another
 /// shape or of nothing get the missing envelope (read-rpcs 1.2, 1.3).
 pub async fn look_up(cx: &Cx, uris: &[String], collection: &str) -> Result<Vec<Served>> {
-    let mut places = Vec::with_capacity(uris.len());
-    let mut keys = Vec::with_capacity(uris.len());
-    for (place, uri) in uris.iter().enumerate() {
-        if let Some((did, found, rkey)) = split_uri(uri)
-            && found == collection
-            && did.starts_with("did:")
-        {
-            places.push(place);
-            keys.push(key(did, found, rkey));
-        }
-    }
-    let found = cx.store.get(&keys).await?;
     let mut answers = vec![Served::default(); uris.len()];
     let mut extra = Vec::new();
-    for (place, bytes) in places.into_iter().zip(found) {
-        let Some(bytes) = bytes else { continue };
+    for (place, bytes) in served_rows(cx, uris, collection).await? {
         let Some(served) = cx.damage.or_absent(decode_served(bytes))? else { continue };
         if served.flags.has(Flags::TAKEN_DOWN | Flags::TAGGED) {
             extra.push(place);
@@ -254,6 +241,56 @@ pub async fn look_up(cx: &Cx, uris: &[String], collection: &str) -> Result<Vec<S
     Ok(answers)
 }
 
+/// One answer as it leaves: the flags, and the encoded envelope. Without bytes for a record that does not stand.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Envelope {
+    /// What is known beside the content.
+    pub(crate) flags: Flags,
+    /// The encoded `Record`.
+    pub(crate) record: Bytes,
+}
+
+/// [`look_up`] for somebody who does not look into the records: envelopes leave as they are kept.
+pub(crate) async fn look_up_envelopes(cx: &Cx, uris: &[String], collection: &str) -> Result<Vec<Envelope>> {
+    let mut answers = vec![Envelope::default(); uris.len()];
+    let (mut extra, mut opened) = (Vec::new(), Vec::new());
+    for (place, mut bytes) in served_rows(cx, uris, collection).await? {
+        let Some(flags) = cx.damage.or_absent(take_flags(&mut bytes))? else { continue };
+        if !flags.has(Flags::TAKEN_DOWN | Flags::TAGGED) {
+            answers[place] = Envelope { flags, record: bytes };
+        } else if let Some(record) = cx.damage.or_absent(decode_record(bytes))? {
+            extra.push(place);
+            opened.push(Served { flags, record });
+        }
+    }
+    if !extra.is_empty() {
+        let named: Vec<String> = extra.iter().map(|place| uris[*place].clone()).collect();
+        let all: Vec<usize> = (0..named.len()).collect();
+        add_moderation(cx, &named, &all, &mut opened).await?;
+        for (place, served) in extra.into_iter().zip(opened) {
+            answers[place] = Envelope { flags: served.flags, record: served.record.encode_to_vec().into() };
+        }
+    }
+    Ok(answers)
+}
+
+/// The served rows of those addresses that are of the collection, each with its place.
+async fn served_rows(cx: &Cx, uris: &[String], collection: &str) -> Result<impl Iterator<Item = (usize, Bytes)>> {
+    let mut places = Vec::with_capacity(uris.len());
+    let mut keys = Vec::with_capacity(uris.len());
+    for (place, uri) in uris.iter().enumerate() {
+        if let Some((did, found, rkey)) = split_uri(uri)
+            && found == collection
+            && did.starts_with("did:")
+        {
+            places.push(place);
+            keys.push(key(did, found, rkey));
+        }
+    }
+    let found = cx.store.get(&keys).await?;
+    Ok(places.into_iter().zip(found).filter_map(|(place, bytes)| Some((place, bytes?))))
+}
+
 /// The version in a served row.
 pub(crate) fn served_cid(served: &Bytes) -> Result<String> {
     Ok(decode_served(served.clone())?.record.cid)
@@ -261,13 +298,19 @@ pub(crate) fn served_cid(served: &Bytes) -> Result<String> {
 
 /// Reads a served row.
 pub fn decode_served(mut bytes: Bytes) -> Result<Served> {
-    let corrupt = Error::Corrupt { table: RECORD.name, what: "block" };
-    if bytes.len() < 2 {
-        return Err(corrupt);
-    }
-    let flags = bytes.split_to(2);
-    let record = proto::Record::decode(bytes).map_err(|_| corrupt)?;
-    Ok(Served { flags: Flags(u16::from_be_bytes([flags[0], flags[1]])), record })
+    Ok(Served { flags: take_flags(&mut bytes)?, record: decode_record(bytes)? })
+}
+
+fn take_flags(bytes: &mut Bytes) -> Result<Flags> {
+    let Some(flags) = bytes.first_chunk::<2>().copied() else {
+        return Err(Error::Corrupt { table: RECORD.name, what: "block" });
+    };
+    bytes.advance(2);
+    Ok(Flags(u16::from_be_bytes(flags)))
+}
+
+fn decode_record(bytes: Bytes) -> Result<proto::Record> {
+    proto::Record::decode(bytes).map_err(|_| Error::Corrupt { table: RECORD.name, what: "block" })
 }
 
 /// Adds takedown references and tags to the few records that have them.

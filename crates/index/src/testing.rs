@@ -8,13 +8,16 @@ use std::sync::{
 };
 
 use gp_atproto::{Tid, datetime, json};
+use gp_proto as proto;
 use gp_store::{Observed, Store, View, Writer, WriterConfig};
+use prost::Message as _;
 use serde_json::{Value as Json, json as object};
 
 use crate::{
     Cx, Result, actors,
     apply::{Action, Applied, Op, apply_op},
     placed::uri_of,
+    posts,
     search::NoSearch,
     tables,
     window::Window,
@@ -71,6 +74,13 @@ impl World {
             now_us: || NOW_US,
         };
         Self { cx, commits: AtomicU64::new(1) }
+    }
+
+    /// Posts by address, as whoever asks for them reads them.
+    pub(crate) async fn post_records(&self, uris: &[String]) -> proto::GetPostRecordsResponse {
+        let ask = proto::GetPostRecordsRequest { uris: uris.to_vec(), ..Default::default() };
+        let answer = posts::get_post_records(&self.cx, ask).await.unwrap();
+        proto::GetPostRecordsResponse::decode(&answer.encode_to_vec()[..]).unwrap()
     }
 
     /// Runs a job of the writer.

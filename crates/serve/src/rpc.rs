@@ -95,15 +95,25 @@ pub trait Answer<R: Response> {
 
 impl<R: Response> Answer<R> for R {
     fn encode(self) -> gp_index::Result<Bytes> {
-        let bytes = self.encoded_len();
-        if bytes >= LARGE_ANSWER_BYTES {
-            gp_store::pay(bytes)?;
-        }
-        // `encode_to_vec` would count the bytes again, of every record within.
-        let mut encoded = Vec::with_capacity(bytes);
-        self.encode_raw(&mut encoded);
-        Ok(encoded.into())
+        encode(&self)
     }
+}
+
+impl Answer<gp_proto::GetPostRecordsResponse> for gp_index::posts::PostRecords {
+    fn encode(self) -> gp_index::Result<Bytes> {
+        encode(&self)
+    }
+}
+
+fn encode(answer: &impl Message) -> gp_index::Result<Bytes> {
+    let bytes = answer.encoded_len();
+    if bytes >= LARGE_ANSWER_BYTES {
+        gp_store::pay(bytes)?;
+    }
+    // `encode_to_vec` would count the bytes again, of every record within.
+    let mut encoded = Vec::with_capacity(bytes);
+    answer.encode_raw(&mut encoded);
+    Ok(encoded.into())
 }
 
 impl<R: Response> Answer<R> for Bytes {

@@ -287,15 +287,18 @@ impl Store {
         let mut places: Vec<(usize, usize)> = Vec::new();
         let mut seen: HashMap<&Key, usize> = HashMap::new();
         let is_local = self.inner.far.get().is_none();
+        let (mut hits, mut misses) = (0, 0);
         for (place, key) in keys.iter().enumerate() {
             if place % LOOKUPS_PER_TURN == LOOKUPS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            if !matches!(self.cache_of(key), Cache::Never)
-                && let Some(kept) = self.inner.near.get(key)
-            {
-                answers[place] = kept;
-                continue;
+            if !matches!(self.cache_of(key), Cache::Never) {
+                if let Some(kept) = self.inner.near.get(key) {
+                    answers[place] = kept;
+                    hits += 1;
+                    continue;
+                }
+                misses += 1;
             }
             if missing.is_empty() && is_local {
                 // What must be refused is refused before it costs anything.
@@ -307,6 +310,7 @@ impl Store {
             });
             places.push((place, slot));
         }
+        self.inner.near.asked(hits, misses);
         // What is kept may be forgotten meanwhile, and stays in memory for whoever was given it.
         turns::pay(answers.iter().flatten().map(Bytes::len).sum())?;
         if missing.is_empty() {

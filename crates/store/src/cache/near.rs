@@ -117,11 +117,19 @@ impl Near {
         &self.stripes[(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % STRIPES]
     }
 
-    /// The kept answer: absent counts as an answer.
+    /// The kept answer: absent counts as an answer. Whoever asks counts, and [says so](Near::asked) once for many keys: two
+    /// processors that count in turns pay more for it than for looking.
     pub(crate) fn get(&self, key: &Key) -> Option<Option<Bytes>> {
-        let found = if self.blind.load(SeqCst) { None } else { self.kept.get(&key.bytes()[..]) };
-        if found.is_some() { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
-        found
+        if self.blind.load(SeqCst) { None } else { self.kept.get(&key.bytes()[..]) }
+    }
+
+    /// So many answers were kept, and so many were not.
+    pub(crate) fn asked(&self, hits: u64, misses: u64) {
+        for (count, more) in [(&self.hits, hits), (&self.misses, misses)] {
+            if more > 0 {
+                count.fetch_add(more, Relaxed);
+            }
+        }
     }
 
     /// The kept answer, for somebody who only compares: it counts as no use of it.
