@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use gp_atproto::compact;
 use gp_proto as proto;
 use gp_store::{Key, KeyBuilder, Scan, Store, View};
 
@@ -67,7 +68,7 @@ pub struct ActorRow {
 
 /// The place of an account's row.
 pub fn key(did: &str) -> Key {
-    Key::of(&ACTOR).atom(&atom::did(did)).key()
+    Key::of(&ACTOR).pack(|out| compact::pack_did(did, out)).key()
 }
 
 /// Reads an account's row.

@@ -92,8 +92,11 @@ pub fn split_uri(uri: &str) -> Option<(&str, &str, &str)> {
     let rest = uri.strip_prefix("at://")?;
     let (did, rest) = rest.split_once('/')?;
     let (collection, rkey) = rest.split_once('/')?;
-    (!did.is_empty() && !collection.is_empty() && !rkey.is_empty() && !rkey.contains(['/', '#', '?']))
-        .then_some((did, collection, rkey))
+    (!did.is_empty()
+        && !collection.is_empty()
+        && !rkey.is_empty()
+        && !rkey.bytes().any(|byte| matches!(byte, b'/' | b'#' | b'?')))
+    .then_some((did, collection, rkey))
 }
 
 /// The authority of an address, if it is a DID.

@@ -5,7 +5,7 @@
 //! row by [`served`].
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
-use gp_atproto::{Cid, Value, cbor, datetime, json};
+use gp_atproto::{Cid, Value, cbor, compact, datetime, json};
 use gp_proto as proto;
 use gp_store::{Key, View};
 use prost::Message;
@@ -150,7 +150,12 @@ impl RecordRow {
 
 /// The place of a record's row.
 pub fn key(did: &str, collection: &str, rkey: &str) -> Key {
-    Key::of(&RECORD).atom(&atom::did(did)).cluster().atom(&atom::path(collection, rkey)).key()
+    Key::of(&RECORD)
+        .pack(|out| compact::pack_did(did, out))
+        .cluster()
+        .pack(|out| compact::pack_nsid(collection, out))
+        .pack(|out| compact::pack_rkey(rkey, out))
+        .key()
 }
 
 /// The place of the row of a record named by its address; nothing for an address of any other shape.

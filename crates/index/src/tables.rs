@@ -358,7 +358,7 @@ pub fn by_actor(actor: &str, kind: u8) -> KeyBuilder {
 
 /// A key of `on`, its partition ended: what follows is the position.
 pub fn on_subject(subject: &str, kind: u8) -> KeyBuilder {
-    Key::of(&ON).atom(&atom::uri(subject)).cluster().tag(kind)
+    Key::of(&ON).pack(|out| compact::pack_uri(subject, out)).cluster().tag(kind)
 }
 
 /// A key of `private`, its partition ended: what follows is the position.
@@ -368,12 +368,12 @@ pub fn private_of(actor: &str, kind: u8) -> KeyBuilder {
 
 /// The head of what an account did.
 pub fn by_head(actor: &str) -> Key {
-    Key::of(&BY).atom(&atom::did(actor)).key()
+    Key::of(&BY).pack(|out| compact::pack_did(actor, out)).key()
 }
 
 /// The head of what was done to a subject.
 pub fn on_head(subject: &str) -> Key {
-    Key::of(&ON).atom(&atom::uri(subject)).key()
+    Key::of(&ON).pack(|out| compact::pack_uri(subject, out)).key()
 }
 
 /// The head of what only the account itself may see.

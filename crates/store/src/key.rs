@@ -86,6 +86,13 @@ impl KeyBuilder {
         self
     }
 
+    /// Adds self-delimiting bytes where they are written, without a copy of them in between.
+    #[must_use]
+    pub fn pack(mut self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        write(&mut self.bytes);
+        self
+    }
+
     /// Adds one byte.
     #[must_use]
     pub fn tag(mut self, tag: u8) -> Self {
@@ -128,7 +135,7 @@ impl KeyBuilder {
             self = self.cluster();
         }
         debug_assert!(self.bytes.len() <= KEY_BYTES_MAX, "atoms are bounded by their makers");
-        Key { bytes: Bytes::from(self.bytes), split: self.split }
+        Key { bytes: exact(self.bytes), split: self.split }
     }
 
     /// The partition built so far.
@@ -136,8 +143,13 @@ impl KeyBuilder {
         let end = if self.split == 0 { self.bytes.len() } else { usize::from(self.split) };
         let mut bytes = self.bytes;
         bytes.truncate(end);
-        Partition { prefix: Bytes::from(bytes) }
+        Partition { prefix: exact(bytes) }
     }
+}
+
+/// Bytes without room to spare: otherwise they would need a second allocation to remember how much there is.
+fn exact(bytes: Vec<u8>) -> Bytes {
+    bytes.into_boxed_slice().into()
 }
 
 /// One partition of one table.
