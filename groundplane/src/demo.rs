@@ -26,6 +26,7 @@ const RECORDS_PER_ACCOUNT: u64 = 30;
 const NEAR_CACHE_MIB: u64 = 64;
 const BLOCK_CACHE_MIB: u64 = 32;
 const TIMELINE_WINDOW_MIB: u64 = 32;
+const GRAPH_MIB: u64 = 16;
 
 /// How often progress is shown where there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -120,6 +121,7 @@ fn settings(demo: &DemoSettings, network: &Network, data_dir: PathBuf) -> Settin
         keys_max: 100_000,
         near_cache_mib: Some(NEAR_CACHE_MIB),
         timeline_window_mib: Some(TIMELINE_WINDOW_MIB),
+        graph_mib: Some(GRAPH_MIB),
         block_cache_mib: Some(BLOCK_CACHE_MIB),
         audit_keys_per_second: 20,
         exit_on_stdin_eof: false,

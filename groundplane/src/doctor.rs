@@ -38,7 +38,7 @@ const PORTS_USED_MAX: f64 = 0.3;
 /// Bytes free on the disk: the first is what the store keeps free, the second lets it grow for a while.
 const DISK_MIN: u64 = 1 << 30;
 const DISK_GOOD: u64 = 20 << 30;
-/// Memory beside the caches and what is in flight: code, graph, rows on their way.
+/// Memory beside the caches and what is in flight: code, the index of words, rows on their way.
 const MEMORY_BESIDE: u64 = 384 << 20;
 /// Seconds that the clock may be wrong. A minute is felt in what is called new, five are refused by others.
 const CLOCK_GOOD_S: u64 = 10;

@@ -118,8 +118,22 @@ impl Operations {
                 "keys_per_second": audit.keys_per_second,
             }),
         );
-        // Follows are read from the store itself, and the window follows the writer: both are as far as the store is.
-        status.insert("graph".into(), json!({ "ready": true, "lag_seconds": 0 }));
+        // Both follow the writer, and as long as they are not ready the store is read: they are as far as the store is.
+        let graph = self.cx.graph.figures();
+        status.insert(
+            "graph".into(),
+            json!({
+                "ready": graph.ready,
+                "lag_seconds": 0,
+                "gave_up": graph.gave_up,
+                "accounts_read": graph.accounts_read,
+                "accounts": graph.accounts,
+                "follows": graph.follows,
+                "hubs": graph.hubs,
+                "bytes": graph.bytes,
+                "bytes_max": graph.bytes_max,
+            }),
+        );
         let window = self.cx.window.figures();
         status.insert(
             "timeline".into(),

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
-use gp_index::{Cx, system_now_us, tables, window::Window};
+use gp_index::{Cx, graph::Graph, names::Names, system_now_us, tables, window::Window};
 use gp_ingest::{BackfillConfig, BsyncConfig, Identity, IdentityConfig, Ingest, RelayStart};
 use gp_search::Search;
 use gp_serve::{LogCounts, Server, Traces};
@@ -149,6 +149,7 @@ pub(crate) struct Plane {
     operations: Arc<Operations>,
     search: Arc<Search>,
     filling: tokio::task::JoinHandle<()>,
+    filling_graph: JoinHandle<()>,
     traces: Option<Sending>,
     writer_thread: JoinHandle<()>,
 }
@@ -170,9 +171,13 @@ impl Plane {
             ..Default::default()
         };
         let search = Search::start(&folder, store.clone(), writer.clone(), search_config).await?;
-        let window = Window::over(&store, settings.caches(gp_serve::host::memory_limit_bytes()).window);
+        let caches = settings.caches(gp_serve::host::memory_limit_bytes());
+        let names = Names::new(caches.graph.saturating_add(caches.window));
+        let window = Window::over(&store, &names, caches.window);
+        let graph = Graph::over(&store, &names, caches.graph);
         let cx = Cx {
             window: Arc::clone(&window),
+            graph: Arc::clone(&graph),
             store,
             writer,
             identity: Arc::new(identity.clone()),
@@ -186,6 +191,7 @@ impl Plane {
             gp_index::window::begin(&cx.store, &cx.writer, system_now_us()).await?;
         }
         let filling = tokio::spawn(keep_filled(window, cx.clone()));
+        let filling_graph = fill_graph(graph, cx.store.clone())?;
         let ingest = if with_ingest && settings.has_role("ingest") {
             Some(Ingest::start(cx.clone(), identity, ingest_config(settings)).await?)
         } else {
@@ -233,6 +239,7 @@ impl Plane {
             operations,
             search,
             filling,
+            filling_graph,
             traces: sending,
             writer_thread,
         })
@@ -241,7 +248,18 @@ impl Plane {
     /// Serves until told to stop, then ends everything in order: calls, network, writer.
     pub(crate) async fn serve(self, stop: CancellationToken) -> Result<()> {
         let Self {
-            cx, ingest, socket, admin_socket, config, operations, search, filling, traces, writer_thread, ..
+            cx,
+            ingest,
+            socket,
+            admin_socket,
+            config,
+            operations,
+            search,
+            filling,
+            filling_graph,
+            traces,
+            writer_thread,
+            ..
         } = self;
         let server = Server::new(cx.clone(), Arc::clone(&operations) as _, config)?;
         if let Some(ingest) = &ingest {
@@ -262,12 +280,13 @@ impl Plane {
         }
         search.stop(LAST_WORK_MAX);
         filling.abort();
+        cx.graph.stop();
         // What it holds is let go, whether it had ended or not.
         let _ = filling.await;
         // The writer ends when the last of those who could send to it is gone.
         drop((ingest, operations, search, cx));
         let begun = Instant::now();
-        while !writer_thread.is_finished() && begun.elapsed() < LAST_WORK_MAX {
+        while !(writer_thread.is_finished() && filling_graph.is_finished()) && begun.elapsed() < LAST_WORK_MAX {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if writer_thread.is_finished() && writer_thread.join().is_err() {
@@ -302,6 +321,36 @@ async fn keep_filled(window: Arc<Window>, cx: Cx) {
         // Batches that were missed empty it.
         tokio::time::sleep(WINDOW_LOOK_EVERY).await;
     }
+}
+
+/// Keeps the graph of follows filled, on a thread of its own: reading everything takes long where there is much. Until it
+/// is, and if that fails, follows are read from the store.
+fn fill_graph(graph: Arc<Graph>, store: Store) -> Result<JoinHandle<()>> {
+    let keep = move || {
+        let follows = store.follows();
+        while !graph.stopped() {
+            let mut wait = WINDOW_LOOK_EVERY;
+            if graph.wants_filling() && store.hears() {
+                match graph.fill(&store) {
+                    Ok(()) => {}
+                    Err(error) if follows => {
+                        tracing::debug!(%error, "the graph of follows cannot be filled for now");
+                        wait = FILL_AGAIN_AFTER;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "follows are read from the store: filling their graph failed");
+                        return;
+                    }
+                }
+            }
+            if !follows && !graph.wants_filling() {
+                return;
+            }
+            // Batches that were missed empty it.
+            std::thread::sleep(wait);
+        }
+    };
+    std::thread::Builder::new().name("graph".into()).spawn(keep).context("cannot start a thread for the graph")
 }
 
 /// Waits until the store takes no more changes for good, and tells everybody to stop. Where another process writes now,

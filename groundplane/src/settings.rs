@@ -19,6 +19,11 @@ const CACHE_PART: u64 = 16;
 /// And not more than this.
 const CACHE_BYTES_MAX: u64 = 128 << 20;
 
+/// The graph of follows may take this part of the memory; it takes what the network needs.
+const GRAPH_PART: u64 = 8;
+/// The same where the kernel does not say how much memory there is.
+const GRAPH_BYTES: u64 = 512 << 20;
+
 /// Bytes that caches may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caches {
@@ -26,6 +31,8 @@ pub(crate) struct Caches {
     pub(crate) near: u64,
     /// The newest items of all feeds.
     pub(crate) window: u64,
+    /// Who follows whom.
+    pub(crate) graph: u64,
     /// Blocks of the embedded store.
     pub(crate) block: u64,
 }
@@ -33,7 +40,7 @@ pub(crate) struct Caches {
 impl Caches {
     /// All together.
     pub(crate) fn sum(self) -> u64 {
-        self.near.saturating_add(self.window).saturating_add(self.block)
+        [self.window, self.graph, self.block].into_iter().fold(self.near, u64::saturating_add)
     }
 }
 
@@ -243,6 +250,10 @@ pub(crate) struct Settings {
     /// process may have, at most 128.
     #[arg(long, env = "GROUNDPLANE_TIMELINE_WINDOW_MIB")]
     pub(crate) timeline_window_mib: Option<u64>,
+    /// Who follows whom, kept in memory for timelines and known followers, in MiB; about 12 bytes for each follow. Left
+    /// out: an eighth of the memory that the process may have. A network that needs more is read from the store.
+    #[arg(long, env = "GROUNDPLANE_GRAPH_MIB")]
+    pub(crate) graph_mib: Option<u64>,
     /// Block cache of the embedded store, in MiB. Left out: a sixteenth of the memory that the process may have, at most
     /// 128.
     #[arg(long, env = "GROUNDPLANE_BLOCK_CACHE_MIB")]
@@ -452,13 +463,15 @@ impl Settings {
         format!("{:016x}", format!("{shown:?}").bytes().fold(0xcbf2_9ce4_8422_2325, fold))
     }
 
-    /// Bytes of the three caches, for a process that may have so much memory, if the kernel says how much.
+    /// Bytes of the caches, for a process that may have so much memory, if the kernel says how much.
     pub(crate) fn caches(&self, memory_limit: Option<u64>) -> Caches {
         let left_out = memory_limit.map_or(CACHE_BYTES_MAX, |limit| (limit / CACHE_PART).min(CACHE_BYTES_MAX));
-        let bytes = |mib: Option<u64>| mib.map_or(left_out, |mib| mib.saturating_mul(1 << 20));
+        let of = |mib: Option<u64>, left_out| mib.map_or(left_out, |mib| mib.saturating_mul(1 << 20));
+        let bytes = |mib| of(mib, left_out);
         Caches {
             near: bytes(self.near_cache_mib),
             window: bytes(self.timeline_window_mib),
+            graph: of(self.graph_mib, memory_limit.map_or(GRAPH_BYTES, |limit| limit / GRAPH_PART)),
             block: bytes(self.block_cache_mib),
         }
     }
@@ -493,11 +506,13 @@ mod tests {
     #[test]
     fn caches_follow_the_memory_unless_they_are_set() {
         let of = |args: &[&str], limit: Option<u64>| settings(args).caches(limit);
-        let all = |bytes| Caches { near: bytes, window: bytes, block: bytes };
-        assert_eq!(of(&[], Some(512 << 20)), all(32 << 20));
-        assert_eq!(of(&[], Some(64 << 30)), all(128 << 20));
-        assert_eq!(of(&[], None), all(128 << 20));
-        assert_eq!(of(&["--near-cache-mib", "7"], Some(512 << 20)), Caches { near: 7 << 20, ..all(32 << 20) });
+        let all = |bytes, graph| Caches { near: bytes, window: bytes, graph, block: bytes };
+        let small = all(32 << 20, 64 << 20);
+        assert_eq!(of(&[], Some(512 << 20)), small);
+        assert_eq!(of(&[], Some(64 << 30)), all(128 << 20, 8 << 30));
+        assert_eq!(of(&[], None), all(128 << 20, GRAPH_BYTES));
+        assert_eq!(of(&["--near-cache-mib", "7"], Some(512 << 20)), Caches { near: 7 << 20, ..small });
+        assert_eq!(of(&["--graph-mib", "7"], Some(512 << 20)), Caches { graph: 7 << 20, ..small });
         assert_eq!(of(&["--near-cache-mib", &u64::MAX.to_string()], None).sum(), u64::MAX);
     }
 

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use gp_index::{Cx, search::NoSearch, system_now_us, tables, window::Window};
+use gp_index::{Cx, graph::Graph, names::Names, search::NoSearch, system_now_us, tables, window::Window};
 use gp_serve::{LogCounts, NoOperator, Server};
 use gp_store::{
     Batch, Key, Page, Scan, Store, Writer, WriterConfig,
@@ -113,9 +113,11 @@ impl Local for Slow {
 /// The writer cannot be started.
 pub fn cx(store: Store) -> Result<Cx> {
     let (writer, _) = Writer::start(store.clone(), WriterConfig::default())?;
+    let names = Names::new(WINDOW_BYTES);
     Ok(Cx {
-        // A drill asks for no timelines.
-        window: Window::over(&store, WINDOW_BYTES),
+        // A drill asks for no timelines, and not who follows whom.
+        window: Window::over(&store, &names, WINDOW_BYTES),
+        graph: Graph::over(&store, &names, WINDOW_BYTES),
         store,
         writer,
         identity: Arc::new(gp_index::NoIdentities),

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use gp_store::{Store, Writer};
 
-use crate::{Error, Result, damage::Damage, search::SearchSource, window::Window};
+use crate::{Error, Result, damage::Damage, graph::Graph, search::SearchSource, window::Window};
 
 /// What a resolver says about a DID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Cx {
     pub identity: Arc<dyn IdentitySource>,
     /// The newest items of everybody's feeds.
     pub window: Arc<Window>,
+    /// Who follows whom. Its names are those of the window.
+    pub graph: Arc<Graph>,
     /// The index of words.
     pub search: Arc<dyn SearchSource>,
     /// Where profiles are shown to people, without a slash at its end: sitemaps name pages below it.

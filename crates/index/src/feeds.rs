@@ -13,14 +13,14 @@ use crate::{
     Cx, Error, Result, atom,
     atom::Parts,
     counts::ByCount,
-    lists,
+    follows, lists,
     page::{self, TimedCursor},
     placed::{Placed, did_of, uri_of},
     posts::{self, Reading},
     records, relation, reposts,
     rows::{Rows, timed, timed_by},
     tables::{self, BY, by, on},
-    window::{self, After, Hit, UNBEARABLE, Wanted},
+    window::{self, After, Authors, Hit, UNBEARABLE, Wanted},
 };
 
 /// The item is a post.
@@ -245,8 +245,14 @@ impl Wanted {
 }
 
 /// The newest `want` items of many feeds, exactly ordered: as far back as the window goes from memory, what is older
-/// from the store. Authors are given as atoms.
-async fn merge(cx: &Cx, authors: &[Bytes], resume: Option<&Resume>, want: usize, wanted: Wanted) -> Result<Vec<Item>> {
+/// from the store.
+async fn merge(
+    cx: &Cx,
+    authors: Authors<'_>,
+    resume: Option<&Resume>,
+    want: usize,
+    wanted: Wanted,
+) -> Result<Vec<Item>> {
     let mut items = Vec::with_capacity(want);
     // Where the window is asked to go on, and where the store is.
     let (mut from, mut older) = (resume.map(Resume::copied), resume.map(Resume::copied));
@@ -257,10 +263,10 @@ async fn merge(cx: &Cx, authors: &[Bytes], resume: Option<&Resume>, want: usize,
         let Some(oldest_us) = found.oldest else { break };
         let full = found.hits.len() >= missing;
         let last = found.hits.last().map(|hit| {
-            let did = window::did_text(&authors[hit.author]);
+            let did = window::did_text(&cx.window.names().atom(hit.author));
             (hit.position.clone(), did)
         });
-        read_hits(cx, authors, found.hits, &mut items).await?;
+        read_hits(cx, found.hits, &mut items).await?;
         match last {
             Some((position, did)) if full => from = Some(Resume::at(&position, did)?),
             _ => {
@@ -271,14 +277,21 @@ async fn merge(cx: &Cx, authors: &[Bytes], resume: Option<&Resume>, want: usize,
         }
     }
     if items.len() < want {
-        let dids = authors.iter().map(|author| Parts::of(BY.name, author).did()).collect::<Result<_>>()?;
+        let dids = match authors {
+            Authors::Numbers(numbers) => cx.window.names().dids(numbers.iter().copied())?,
+            Authors::Atoms(atoms) => {
+                atoms.iter().map(|author| Parts::of(BY.name, author).did()).collect::<Result<_>>()?
+            }
+        };
         items.extend(merge_stored(cx, dids, older.as_ref(), want - items.len(), wanted).await?);
     }
     Ok(items)
 }
 
 /// Makes items of what the window found. The post of a repost is in its row; an item whose row is gone is left out.
-async fn read_hits(cx: &Cx, authors: &[Bytes], hits: Vec<Hit>, items: &mut Vec<Item>) -> Result<()> {
+async fn read_hits(cx: &Cx, hits: Vec<Hit>, items: &mut Vec<Item>) -> Result<()> {
+    let names = cx.window.names();
+    let dids = names.dids(hits.iter().map(|hit| hit.author))?;
     let is_repost = |hit: &Hit| hit.position.get(12) == Some(&REPOST_ITEM);
     let position = |hit: &Hit| {
         let mut position = Vec::with_capacity(1 + hit.position.len());
@@ -289,10 +302,10 @@ async fn read_hits(cx: &Cx, authors: &[Bytes], hits: Vec<Hit>, items: &mut Vec<I
     let keys: Vec<Key> = hits
         .iter()
         .filter(|hit| is_repost(hit))
-        .map(|hit| Key::of(&BY).atom(&authors[hit.author]).cluster().atom(&position(hit)).key())
+        .map(|hit| Key::of(&BY).atom(&names.atom(hit.author)).cluster().atom(&position(hit)).key())
         .collect();
     let mut rows = cx.store.get(&keys).await?.into_iter();
-    for hit in hits {
+    for (hit, did) in hits.into_iter().zip(dids) {
         let subject = if is_repost(&hit) {
             let Some(row) = rows.next().flatten() else { continue };
             let mut value = Parts::of(BY.name, &row);
@@ -304,7 +317,6 @@ async fn read_hits(cx: &Cx, authors: &[Bytes], hits: Vec<Hit>, items: &mut Vec<I
         let position = position(&hit);
         let mut parts = Parts::of(BY.name, &position[13..]);
         let (kind, rkey) = (parts.tag()?, parts.rkey()?);
-        let did = Parts::of(BY.name, &authors[hit.author]).did()?;
         items.push(Item { did, position, kind, rkey, flags: hit.flags & !UNBEARABLE, subject });
     }
     Ok(())
@@ -391,12 +403,14 @@ pub async fn get_timeline(cx: &Cx, req: proto::GetTimelineRequest) -> Result<pro
     if n == 0 {
         return Ok(proto::GetTimelineResponse::default());
     }
-    let follows = followed(cx, &req.actor_did).await?;
+    let numbers = follows::followed(cx, &req.actor_did, SOURCES_MAX);
+    let atoms = if numbers.is_some() { Vec::new() } else { followed(cx, &req.actor_did).await? };
+    let follows = numbers.as_deref().map_or(Authors::Atoms(&atoms), Authors::Numbers);
     let wanted =
         Wanted { no_replies: req.exclude_replies, no_reposts: req.exclude_reposts, no_quotes: req.exclude_quotes };
-    let theirs = merge_standing(cx, &follows, &req.cursor, n + 1, wanted).await?;
+    let theirs = merge_standing(cx, follows, &req.cursor, n + 1, wanted).await?;
     let own = Bytes::copy_from_slice(&atom::did(&req.actor_did));
-    let mut own = merge_standing(cx, &[own], &req.cursor, n + 1, wanted).await?;
+    let mut own = merge_standing(cx, Authors::Atoms(&[own]), &req.cursor, n + 1, wanted).await?;
     // Own items fill what others leave free, and at least a few of them compete for a page that others fill.
     let budget = n.min(OWN_ITEMS_MIN).max(n - theirs.len().min(n));
     let cut = own.len() > budget;
@@ -417,7 +431,7 @@ pub async fn get_timeline(cx: &Cx, req: proto::GetTimelineRequest) -> Result<pro
 }
 
 /// As [`merge`], without the reposts of posts that are not there: an AppView would drop them and ask again.
-async fn merge_standing(cx: &Cx, authors: &[Bytes], cursor: &str, want: usize, wanted: Wanted) -> Result<Vec<Item>> {
+async fn merge_standing(cx: &Cx, authors: Authors<'_>, cursor: &str, want: usize, wanted: Wanted) -> Result<Vec<Item>> {
     let mut kept = Vec::with_capacity(want);
     let mut resume = resume_of(cursor)?;
     for round in 1..=ROUNDS_MAX {
@@ -439,7 +453,7 @@ async fn merge_standing(cx: &Cx, authors: &[Bytes], cursor: &str, want: usize, w
     Ok(kept)
 }
 
-/// The accounts that an account follows, as atoms.
+/// The accounts that an account follows, as atoms, from the store.
 async fn followed(cx: &Cx, did: &str) -> Result<Vec<Bytes>> {
     let mut authors = Vec::new();
     let mut scan = tables::scan_by(did, by::FOLLOW);
@@ -450,7 +464,10 @@ async fn followed(cx: &Cx, did: &str) -> Result<Vec<Bytes>> {
             Some(last) if page.more && authors.len() < SOURCES_MAX => {
                 scan = tables::scan_by(did, by::FOLLOW).after(last.clustering().to_vec());
             }
-            _ => return Ok(authors),
+            _ => {
+                authors.truncate(SOURCES_MAX);
+                return Ok(authors);
+            }
         }
     }
 }
@@ -563,7 +580,7 @@ pub async fn get_list_feed(cx: &Cx, req: proto::GetListFeedRequest) -> Result<pr
     let members = without_opted_out(cx, &req.list_uri, members).await?;
     let members: Vec<Bytes> = members.iter().map(|did| Bytes::copy_from_slice(&atom::did(did))).collect();
     let wanted = Wanted { no_replies: req.exclude_replies, no_reposts: true, no_quotes: req.exclude_quotes };
-    let mut items = merge(cx, &members, resume.as_ref(), n + 1, wanted).await?;
+    let mut items = merge(cx, Authors::Atoms(&members), resume.as_ref(), n + 1, wanted).await?;
     let cursor = if items.len() > n { token_after(cx, &items[n - 1], items.get(n)).await? } else { String::new() };
     items.truncate(n);
     let cids = cids(cx, items.iter().map(Item::post)).await?;

@@ -1,6 +1,9 @@
 //! Follows between accounts.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use gp_atproto::compact;
@@ -11,8 +14,10 @@ use crate::{
     Cx, Error, Result, actors, atom,
     atom::Parts,
     counts::{ByCount, Head, OnCount},
+    graph,
     listing::{self, Walk},
     notifications::{Notice, Reason},
+    page,
     placed::{Placed, uri_of},
     relation::{Relation, Shape},
     relationships::{Ask, KEYS_PER_GET, standing},
@@ -53,8 +58,15 @@ pub async fn get_actor_follows_actors(
     req: proto::GetActorFollowsActorsRequest,
 ) -> Result<proto::GetActorFollowsActorsResponse> {
     let targets: Vec<_> = req.target_dids.iter().map(|did| atom::did(did)).collect();
-    let asks: Vec<_> = targets.iter().map(|t| Ask { shape: &SHAPE, did: &req.actor_did, subject: t }).collect();
-    Ok(proto::GetActorFollowsActorsResponse { uris: standing(cx, &asks).await? })
+    let actor = atom::did(&req.actor_did);
+    // Only the record of a follow that there is must be looked up.
+    let is = cx.graph.are(targets.iter().map(|target| (&actor[..], &target[..])));
+    let is = |i: usize| is.as_ref().is_none_or(|is| is[i]);
+    let asked = targets.iter().enumerate().filter(|(i, _)| is(*i));
+    let asks: Vec<_> = asked.map(|(_, t)| Ask { shape: &SHAPE, did: &req.actor_did, subject: t }).collect();
+    let mut found = standing(cx, &asks).await?.into_iter();
+    let uris = (0..targets.len()).map(|i| if is(i) { found.next().unwrap_or_default() } else { String::new() });
+    Ok(proto::GetActorFollowsActorsResponse { uris: uris.collect() })
 }
 
 /// The followers of an account, newest follow first. Followers that were never seen as accounts are left out.
@@ -115,6 +127,9 @@ async fn known(
 /// Newest follows of one account that an intersection looks at.
 const FOLLOWS_MAX: usize = 20_000;
 
+/// Follows looked for among followers in memory before other tasks of the thread get their turn.
+const LOOKS_PER_TURN: usize = 50_000;
+
 /// Followers of one account that are read whole instead of being probed one by one: as many as one scan returns.
 const FOLLOWERS_MAX: usize = 10_000;
 
@@ -132,8 +147,8 @@ const PROBES_MAX: usize = 500_000;
 /// For each target, the accounts that an account follows and that follow the target; newest follow of the account
 /// first.
 ///
-/// Either the few followers of a target are compared with the follows, or each follow is asked whether it follows the
-/// target, whichever is less work.
+/// From the graph in memory, if it has everything. Otherwise either the few followers of a target are compared with the
+/// follows, or each follow is asked whether it follows the target, whichever is less work.
 pub async fn get_follows_following(
     cx: &Cx,
     req: proto::GetFollowsFollowingRequest,
@@ -144,14 +159,84 @@ pub async fn get_follows_following(
     if targets.is_empty() {
         return Ok(proto::GetFollowsFollowingResponse { results });
     }
-    let follows = newest_follows(cx, &req.actor_did).await?;
-    if follows.is_empty() {
-        return Ok(proto::GetFollowsFollowingResponse { results });
-    }
     // Each distinct target once.
     let mut places: HashMap<&str, usize> = HashMap::new();
     let distinct: Vec<usize> = (0..targets.len()).filter(|i| *places.entry(&targets[*i]).or_insert(*i) == *i).collect();
-    let heads: Vec<Key> = distinct.iter().map(|i| tables::on_head(&targets[*i])).collect();
+    if !common(cx, &req.actor_did, &distinct, &mut results).await? {
+        ask_store(cx, &req.actor_did, distinct, &mut results).await?;
+    }
+    for (i, target) in targets.iter().enumerate() {
+        let first = places[target.as_str()];
+        if first != i {
+            results[i].dids = results[first].dids.clone();
+        }
+    }
+    Ok(proto::GetFollowsFollowingResponse { results })
+}
+
+/// Finds in the graph who of those that an account follows follows each of some targets. Says no, with nothing found, if
+/// the store must be asked.
+async fn common(cx: &Cx, actor: &str, targets: &[usize], results: &mut [proto::FollowsFollowing]) -> Result<bool> {
+    let Some(follows) = in_order(cx, actor).await? else { return Ok(false) };
+    let mut sorted: Vec<(u32, u32)> = (0..).zip(&follows).map(|(place, number)| (*number, place)).collect();
+    sorted.sort_unstable();
+    let mut all = Vec::with_capacity(targets.len());
+    let mut looked = 0;
+    for i in targets {
+        let Some(found) = cx.graph.followers_among(&results[*i].target_did, &sorted) else { return Ok(false) };
+        looked += sorted.len();
+        if looked > LOOKS_PER_TURN {
+            looked = 0;
+            gp_store::give_way().await;
+        }
+        all.push(found);
+    }
+    for (i, found) in targets.iter().zip(all) {
+        results[*i].dids = cx.graph.names().dids(found.iter().map(|place| follows[*place as usize]))?;
+    }
+    Ok(true)
+}
+
+/// The newest accounts that an account follows, the newest follow first, by their numbers in the graph. Nothing if the
+/// store must be asked.
+async fn in_order(cx: &Cx, actor: &str) -> Result<Option<Vec<u32>>> {
+    match cx.graph.newest(actor, FOLLOWS_MAX) {
+        None => Ok(None),
+        Some(graph::Follows::InOrder(follows)) => Ok(Some(follows)),
+        Some(graph::Follows::Unordered(what)) => {
+            let mut atoms: Vec<Bytes> = Vec::new();
+            let (mut newest_us, mut scan) = (i64::MIN, tables::scan_by(actor, by::FOLLOW));
+            loop {
+                let page = cx.store.scan_fresh(scan).await?;
+                if let Some(first) = page.rows.first() {
+                    newest_us = newest_us.max(page::sort_at_of(first.clustering())?);
+                }
+                atoms.extend(page.rows.iter().map(|row| row.value.clone()));
+                match page.rows.last() {
+                    Some(last) if page.more => scan = tables::scan_by(actor, by::FOLLOW).after(last.clustering()),
+                    _ => break,
+                }
+                if atoms.len() > graph::ORDERED_MAX {
+                    return Ok(None);
+                }
+            }
+            // Whoever has no number was followed a moment ago.
+            let numbers = cx.graph.names().all_known(atoms.iter().map(|atom| &atom[..]));
+            let mut follows: Vec<u32> = numbers.into_iter().flatten().collect();
+            cx.graph.put_in_order(&what, &follows, newest_us);
+            follows.truncate(FOLLOWS_MAX);
+            Ok(Some(follows))
+        }
+    }
+}
+
+/// As [`common`], from the rows of the store.
+async fn ask_store(cx: &Cx, actor: &str, distinct: Vec<usize>, results: &mut [proto::FollowsFollowing]) -> Result<()> {
+    let follows = newest_follows(cx, actor).await?;
+    if follows.is_empty() {
+        return Ok(());
+    }
+    let heads: Vec<Key> = distinct.iter().map(|i| tables::on_head(&results[*i].target_did)).collect();
     let mut to_scan: Vec<(usize, usize)> = Vec::new();
     let mut to_probe: Vec<usize> = Vec::new();
     for (i, head) in distinct.into_iter().zip(cx.store.get(&heads).await?) {
@@ -162,15 +247,8 @@ pub async fn get_follows_following(
             _ => to_probe.push(i),
         }
     }
-    compare_followers(cx, &follows, &to_scan, &mut results).await?;
-    probe_follows(cx, &follows, &to_probe, &mut results).await?;
-    for (i, target) in targets.iter().enumerate() {
-        let first = places[target.as_str()];
-        if first != i {
-            results[i].dids = results[first].dids.clone();
-        }
-    }
-    Ok(proto::GetFollowsFollowingResponse { results })
+    compare_followers(cx, &follows, &to_scan, results).await?;
+    probe_follows(cx, &follows, &to_probe, results).await
 }
 
 /// Reads the followers of some targets and keeps those among the follows.
@@ -238,6 +316,12 @@ async fn probe_follows(
     Ok(())
 }
 
+/// The newest accounts that an account follows, by their numbers, in any order. Nothing if the store must be asked.
+pub(crate) fn followed(cx: &Cx, actor: &str, max: usize) -> Option<Vec<u32>> {
+    // They mean nothing to a window that has other names.
+    Arc::ptr_eq(cx.graph.names(), cx.window.names()).then(|| cx.graph.followed(actor, max)).flatten()
+}
+
 /// The newest accounts that an account follows, as they are kept in keys.
 async fn newest_follows(cx: &Cx, actor: &str) -> Result<Vec<Bytes>> {
     let mut follows: Vec<Bytes> = Vec::new();
@@ -257,6 +341,11 @@ async fn newest_follows(cx: &Cx, actor: &str) -> Result<Vec<Bytes>> {
 
 /// Which of some accounts an account follows. Accounts are given and returned as they are kept in keys.
 pub(crate) async fn followed_among(cx: &Cx, actor: &str, others: Vec<&[u8]>) -> Result<HashSet<Bytes>> {
+    let actor_atom = atom::did(actor);
+    if let Some(is) = cx.graph.are(others.iter().map(|other| (&actor_atom[..], *other))) {
+        let followed = others.iter().zip(is).filter(|(_, is)| *is);
+        return Ok(followed.map(|(other, _)| Bytes::copy_from_slice(other)).collect());
+    }
     let head = Head::read(cx.store.get_one(&tables::by_head(actor)).await?.as_ref());
     let follows = usize::try_from(head.get(ByCount::Follows as u8)).unwrap_or(usize::MAX);
     if follows == 0 || others.is_empty() {
@@ -265,7 +354,7 @@ pub(crate) async fn followed_among(cx: &Cx, actor: &str, others: Vec<&[u8]>) -> 
     if follows <= FOLLOWS_MAX && follows <= others.len().saturating_mul(ROWS_PER_PROBE) {
         return Ok(newest_follows(cx, actor).await?.into_iter().collect());
     }
-    let actor = atom::did(actor);
+    let actor = actor_atom;
     let mut followed = HashSet::new();
     for others in others.chunks(KEYS_PER_GET) {
         let keys: Vec<Key> = others.iter().map(|other| claim(&actor, other)).collect();

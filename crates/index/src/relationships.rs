@@ -161,11 +161,19 @@ pub async fn get_relationships(
     }
     let viewer_atom = atom::did(viewer);
     let atoms: Vec<Atom> = targets.iter().map(|t| atom::did(t)).collect();
+    // Only the record of a follow that there is must be looked up.
+    let pairs = atoms.iter().flat_map(|target| [(&viewer_atom[..], &target[..]), (&target[..], &viewer_atom[..])]);
+    let follows = cx.graph.are(pairs);
+    let follows = |at: usize| follows.as_ref().is_none_or(|follows| follows[at]);
     let mut keys = Vec::with_capacity(targets.len() * 5);
     let mut vias = Vec::with_capacity(targets.len() * 3);
-    for (target, target_atom) in targets.iter().zip(&atoms) {
-        keys.push(relation::claims_key(viewer, Relation::Follow, target_atom));
-        keys.push(relation::claims_key(target, Relation::Follow, &viewer_atom));
+    for (i, (target, target_atom)) in targets.iter().zip(&atoms).enumerate() {
+        if follows(2 * i) {
+            keys.push(relation::claims_key(viewer, Relation::Follow, target_atom));
+        }
+        if follows(2 * i + 1) {
+            keys.push(relation::claims_key(target, Relation::Follow, &viewer_atom));
+        }
         keys.push(relation::claims_key(viewer, Relation::Block, target_atom));
         keys.push(relation::claims_key(target, Relation::Block, &viewer_atom));
         keys.push(tables::private_of(viewer, private::MUTE).atom(target_atom).key());
@@ -173,22 +181,25 @@ pub async fn get_relationships(
         vias.push(Via { holder: target, through: Through::Block, member: viewer });
         vias.push(Via { holder: viewer, through: Through::Mute, member: target });
     }
-    let found = cx.store.get(&keys).await?;
+    let mut found = cx.store.get(&keys).await?.into_iter();
+    let mut next = |is_asked: bool| if is_asked { found.next().flatten() } else { None };
     let mut lists = via_lists(cx, &vias).await?.into_iter();
     let mut list = || lists.next().unwrap_or_default();
     let mut relationships = Vec::with_capacity(targets.len());
-    for (target, found) in targets.iter().zip(found.chunks_exact(5)) {
-        let mute = found[4].as_deref().map(mutes::read_mute).transpose()?.map(|(scope, _)| scope);
+    for (i, target) in targets.iter().enumerate() {
+        let (following, followed_by) = (next(follows(2 * i)), next(follows(2 * i + 1)));
+        let (blocking, blocked_by, mute) = (next(true), next(true), next(true));
+        let mute = mute.as_deref().map(mutes::read_mute).transpose()?.map(|(scope, _)| scope);
         let (blocking_by_list, blocked_by_list, muted_by_list) = (list(), list(), list());
         relationships.push(proto::Relationships {
             muted: mute == Some(0),
             muted_by_list,
-            blocked_by: standing_uri(target, &blocks::SHAPE, found[3].as_ref())?,
-            blocking: standing_uri(viewer, &blocks::SHAPE, found[2].as_ref())?,
+            blocked_by: standing_uri(target, &blocks::SHAPE, blocked_by.as_ref())?,
+            blocking: standing_uri(viewer, &blocks::SHAPE, blocking.as_ref())?,
             blocked_by_list,
             blocking_by_list,
-            following: standing_uri(viewer, &follows::SHAPE, found[0].as_ref())?,
-            followed_by: standing_uri(target, &follows::SHAPE, found[1].as_ref())?,
+            following: standing_uri(viewer, &follows::SHAPE, following.as_ref())?,
+            followed_by: standing_uri(target, &follows::SHAPE, followed_by.as_ref())?,
             muted_only_reposts: mute.is_some_and(|scope| scope & mutes::ONLY_REPOSTS != 0),
             muted_only_quoteposts: mute.is_some_and(|scope| scope & mutes::ONLY_QUOTES != 0),
         });

@@ -16,6 +16,8 @@ use serde_json::{Value as Json, json as object};
 use crate::{
     Cx, Result, actors,
     apply::{Action, Applied, Op, apply_op},
+    graph::Graph,
+    names::Names,
     placed::uri_of,
     posts,
     search::NoSearch,
@@ -63,8 +65,10 @@ impl World {
             }
         });
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
+        let names = Names::new(1 << 30);
         let cx = Cx {
-            window: Window::over_empty(&store, 1 << 20),
+            window: Window::over_empty(&store, &names, 1 << 20),
+            graph: Graph::over_empty(&store, &names, 1 << 30),
             store,
             writer,
             identity: Arc::new(crate::cx::NoIdentities),

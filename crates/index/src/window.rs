@@ -9,7 +9,8 @@
 mod shard;
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
@@ -25,6 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     Cx, Error, Result, atom,
     atom::Parts,
+    names::Names,
     newcomers,
     placed::Placed,
     tables::{META, RECENT},
@@ -37,8 +39,14 @@ pub(crate) const UNBEARABLE: u8 = 32;
 /// Authors are spread over so many locks.
 const SHARDS: usize = 64;
 
-/// Authors looked up before other tasks of the thread get their turn.
-const AUTHORS_PER_TURN: usize = 2_048;
+/// Authors whose newest item is looked at before other tasks of the thread get their turn.
+const AUTHORS_PER_TURN: usize = 16_384;
+
+/// The same of authors whose items are looked at.
+const OPENED_PER_TURN: usize = 2_048;
+
+/// An author without items.
+const NOTHING: Place = Place::MAX;
 
 /// Items are counted by pieces of ten minutes, and go by them.
 const PIECE_US: u64 = 600_000_000;
@@ -107,11 +115,20 @@ pub(crate) struct After<'a> {
     pub(crate) twin: Option<(&'a str, &'a [u8])>,
 }
 
+/// Whose items are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Authors<'a> {
+    /// By their numbers.
+    Numbers(&'a [u32]),
+    /// By their atoms.
+    Atoms(&'a [Bytes]),
+}
+
 /// One item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hit {
-    /// Whose, as a number in the list that was asked for.
-    pub(crate) author: usize,
+    /// Whose.
+    pub(crate) author: u32,
     /// `sort_at desc, tie desc, type, rkey`: its position in the author's feed.
     pub(crate) position: Vec<u8>,
     /// Of the post.
@@ -147,7 +164,11 @@ pub struct Figures {
 
 /// The window.
 pub struct Window {
+    names: Arc<Names>,
     shards: Vec<RwLock<Shard>>,
+    /// The place of the newest item of each author, by number, so that who cannot be on a page is passed over in a few
+    /// nanoseconds. Changed under the lock of the author's shard.
+    newest: RwLock<Vec<AtomicU64>>,
     /// Everything of this place and before it is here. Zero: nothing is.
     holds_to: AtomicU64,
     /// What is after this place is not kept. Never before `holds_to`.
@@ -164,9 +185,11 @@ pub struct Window {
 
 impl Window {
     /// A window that follows a store from now on. It holds nothing until it is [filled](Window::fill).
-    pub fn over(store: &Store, bytes_max: u64) -> Arc<Self> {
+    pub fn over(store: &Store, names: &Arc<Names>, bytes_max: u64) -> Arc<Self> {
         let window = Arc::new(Self {
+            names: Arc::clone(names),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            newest: RwLock::default(),
             holds_to: AtomicU64::new(0),
             keeps_to: AtomicU64::new(u64::MAX),
             bounds: Mutex::default(),
@@ -188,11 +211,16 @@ impl Window {
     }
 
     /// A window over a store that has nothing yet: it holds everything from the beginning.
-    pub fn over_empty(store: &Store, bytes_max: u64) -> Arc<Self> {
-        let window = Self::over(store, bytes_max);
+    pub fn over_empty(store: &Store, names: &Arc<Names>, bytes_max: u64) -> Arc<Self> {
+        let window = Self::over(store, names, bytes_max);
         window.holds_to.store(u64::MAX, SeqCst);
         window.filling.store(false, SeqCst);
         window
+    }
+
+    /// The names of its authors.
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
     }
 
     /// Whether it is filled.
@@ -219,13 +247,23 @@ impl Window {
         }
     }
 
-    fn shard(&self, author: &[u8]) -> &RwLock<Shard> {
-        // FNV-1a over the tail, where authors differ most.
-        let tail = &author[author.len().saturating_sub(8)..];
-        let hash = tail
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-        &self.shards[(hash >> 32) as usize % SHARDS]
+    fn shard(&self, author: u32) -> &RwLock<Shard> {
+        &self.shards[author as usize % SHARDS]
+    }
+
+    /// Notes the newest item of an author, whose shard is locked.
+    fn note_newest(&self, author: u32, shard: &Shard) {
+        let (at, place) = (author as usize, shard.newest(author));
+        if let Some(kept) = self.newest.read().get(at) {
+            kept.store(place, SeqCst);
+            return;
+        }
+        let mut newest = self.newest.write();
+        if newest.len() <= at {
+            let grown = (at + 1).next_multiple_of(1 << 12);
+            newest.resize_with(grown, || AtomicU64::new(NOTHING));
+        }
+        newest[at].store(place, SeqCst);
     }
 
     /// Takes over what the writer has applied.
@@ -234,6 +272,7 @@ impl Window {
             let flags = change.value.as_ref().map(|value| value.first().copied().unwrap_or(0));
             // What cannot be read is not ours; the store says so when it is read there.
             if let Some((author, slot)) = Slot::read(change.key.clustering(), flags.unwrap_or(0)) {
+                let Some(author) = self.names.number(author) else { return self.hold_nothing() };
                 match flags {
                     Some(_) => drop(self.put(author, slot, None)),
                     None => self.remove(author, &slot),
@@ -247,7 +286,7 @@ impl Window {
 
     /// Keeps an item that was applied just now, or, with the number of drops before it was read, one of the store. Says
     /// whether the latter may still be taken.
-    fn put(&self, author: &[u8], slot: Slot<'_>, read: Option<u64>) -> bool {
+    fn put(&self, author: u32, slot: Slot<'_>, read: Option<u64>) -> bool {
         let piece = slot.time / PIECE_US;
         let mut shard = self.shard(author).write();
         // Under the lock, which whoever drops everything takes after having said so.
@@ -262,12 +301,13 @@ impl Window {
         let before = shard.bytes();
         if shard.put(author, slot, live, filling) {
             *self.pieces.lock().entry(piece).or_default() += 1;
+            self.note_newest(author, &shard);
         }
         self.resized(before, shard.bytes());
         true
     }
 
-    fn remove(&self, author: &[u8], slot: &Slot<'_>) {
+    fn remove(&self, author: u32, slot: &Slot<'_>) {
         let mut shard = self.shard(author).write();
         let unread = self.filling.load(SeqCst) && slot.time > self.holds_to.load(SeqCst);
         if unread && !shard.remember_gone(author, slot) {
@@ -278,6 +318,7 @@ impl Window {
         let before = shard.bytes();
         if shard.remove(author, slot) {
             self.uncount(slot.time / PIECE_US);
+            self.note_newest(author, &shard);
         }
         self.resized(before, shard.bytes());
     }
@@ -308,7 +349,8 @@ impl Window {
             let mut shard = shard.write();
             self.filling.store(true, SeqCst);
             self.resized(shard.bytes(), 0);
-            *shard = Shard::default();
+            let authors = std::mem::take(&mut *shard).authors;
+            authors.into_keys().for_each(|author| self.note_newest(author, &shard));
         }
         self.pieces.lock().clear();
     }
@@ -340,9 +382,27 @@ impl Window {
         for shard in &self.shards {
             let mut shard = shard.write();
             let before = shard.bytes();
-            shard.keep_to(to);
+            shard.keep_to(to).into_iter().for_each(|author| self.note_newest(author, &shard));
             self.resized(before, shard.bytes());
         }
+    }
+
+    /// Holds nothing until everything is dropped and filled again, or the next start: there is no room for names.
+    fn hold_nothing(&self) {
+        let bounds = self.bounds.lock();
+        if self.keeps_to.swap(0, SeqCst) == 0 {
+            return;
+        }
+        self.holds_to.store(0, SeqCst);
+        drop(bounds);
+        tracing::warn!("no room for the names of more authors: timelines are read from the store until the next start");
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let before = shard.bytes();
+            shard.keep_to(0).into_iter().for_each(|author| self.note_newest(author, &shard));
+            self.resized(before, shard.bytes());
+        }
+        self.pieces.lock().clear();
     }
 
     /// Fills the window from the rows of `recent`, newest first. Timelines profit from each hour that is done. Ends when
@@ -364,6 +424,10 @@ impl Window {
                 for row in &page.rows {
                     let (author, slot) = Slot::read(row.clustering(), row.value.first().copied().unwrap_or(0))
                         .ok_or(Error::Corrupt { table: RECENT.name, what: "position" })?;
+                    let Some(author) = self.names.number(author) else {
+                        self.hold_nothing();
+                        break;
+                    };
                     if !self.put(author, slot, Some(drops)) {
                         return Ok(());
                     }
@@ -410,7 +474,7 @@ impl Window {
             shard.gone.clear();
             shard.gone.shrink_to_fit();
             let before = shard.bytes();
-            shard.keep_to(self.keeps_to.load(SeqCst));
+            shard.keep_to(self.keeps_to.load(SeqCst)).into_iter().for_each(|author| self.note_newest(author, &shard));
             self.resized(before, shard.bytes());
         }
         let figures = self.figures();
@@ -418,10 +482,10 @@ impl Window {
         Ok(())
     }
 
-    /// The newest `want` items of some authors, given as atoms.
+    /// The newest `want` items of some authors.
     pub(crate) async fn newest(
         &self,
-        authors: &[Bytes],
+        authors: Authors<'_>,
         after: Option<After<'_>>,
         want: usize,
         wanted: Wanted,
@@ -431,12 +495,38 @@ impl Window {
         if holds_to == 0 || want == 0 || after.is_some_and(|after| after.place.0 > holds_to) {
             return Found::default();
         }
-        let mut newest = Newest::new(want, holds_to, after, wanted);
-        for (number, author) in authors.iter().enumerate() {
-            if number % AUTHORS_PER_TURN == AUTHORS_PER_TURN - 1 {
+        let named: Vec<u32>;
+        let authors = match authors {
+            Authors::Numbers(numbers) => numbers,
+            Authors::Atoms(atoms) => {
+                // Whoever has no name yet has no items in what is held by now.
+                named = self.names.all_known(atoms.iter().map(|atom| &atom[..])).into_iter().flatten().collect();
+                &named
+            }
+        };
+        let mut coming: Vec<Reverse<(Place, u32)>> = Vec::with_capacity(authors.len());
+        for (turn, some) in authors.chunks(AUTHORS_PER_TURN).enumerate() {
+            if turn > 0 {
                 gp_store::give_way().await;
             }
-            self.shard(author).read().offer(author, number, &mut newest);
+            let newest = self.newest.read();
+            coming.extend(some.iter().filter_map(|author| {
+                let place = newest.get(*author as usize)?.load(SeqCst);
+                (place <= holds_to).then_some(Reverse((place, *author)))
+            }));
+        }
+        let mut newest = Newest::new(want, holds_to, after, wanted);
+        // Whose newest item is newer comes first; when even that is too old for the page, so is everything of all others.
+        let mut coming = BinaryHeap::from(coming);
+        let mut opened = 0;
+        while let Some(Reverse((place, author))) = coming.pop()
+            && !newest.is_over(place)
+        {
+            opened += 1;
+            if opened % OPENED_PER_TURN == 0 {
+                gp_store::give_way().await;
+            }
+            self.shard(author).read().offer(author, &self.names, &mut newest);
         }
         // Items may have been let go meanwhile: of what is older than what is left, some may be missing.
         let holds_to = holds_to.min(self.holds_to.load(SeqCst));

@@ -8,8 +8,12 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{After, Hit, Place, UNBEARABLE, Wanted, cut, did_text};
-use crate::feeds::{IS_QUOTE, IS_REPLY, POST_ITEM, REPOST_ITEM};
+use super::{After, Hit, NOTHING, Place, UNBEARABLE, Wanted, cut, did_text};
+use crate::{
+    atom::Atom,
+    feeds::{IS_QUOTE, IS_REPLY, POST_ITEM, REPOST_ITEM},
+    names::Names,
+};
 
 /// The first byte of the atom of a record key that is a TID; eight bytes follow.
 const TID_ATOM_BYTES: usize = 9;
@@ -19,8 +23,8 @@ const REPOST: u8 = 64;
 /// The record key is no TID: the number is that of a key kept apart.
 const ODD: u8 = 128;
 
-/// What an author costs beside the items: key, table, allocations.
-const AUTHOR_BYTES: u64 = 120;
+/// What an author costs beside the items: place in the table, allocation.
+const AUTHOR_BYTES: u64 = 72;
 
 /// What a record key that is kept apart costs beside its bytes.
 const ODD_BYTES: u64 = 64;
@@ -64,7 +68,7 @@ type Tail = SmallVec<[u8; 16]>;
 #[derive(Default)]
 pub(super) struct Shard {
     /// Items by author, oldest first.
-    pub(super) authors: HashMap<Box<[u8]>, Vec<Kept>>,
+    pub(super) authors: HashMap<u32, Vec<Kept>>,
     /// Record keys that are no TIDs.
     odd: HashMap<u64, Box<[u8]>>,
     odd_made: u64,
@@ -72,7 +76,7 @@ pub(super) struct Shard {
     capacity: u64,
     pub(super) items: u64,
     /// What was removed while the window was being filled: author, time, tie and tail. It may be read late.
-    pub(super) gone: HashSet<(Box<[u8]>, Place, u32, Tail)>,
+    pub(super) gone: HashSet<(u32, Place, u32, Tail)>,
 }
 
 /// The first byte of every TID atom.
@@ -118,14 +122,14 @@ impl Shard {
         self.capacity * size_of::<Kept>() as u64 + self.authors.len() as u64 * AUTHOR_BYTES + self.odd_bytes
     }
 
-    fn gone_key(author: &[u8], slot: &Slot<'_>) -> (Box<[u8]>, Place, u32, Tail) {
+    fn gone_key(author: u32, slot: &Slot<'_>) -> (u32, Place, u32, Tail) {
         let mut tail = Tail::from_slice(&[slot.kind]);
         tail.extend_from_slice(slot.rkey);
-        (author.into(), slot.time, slot.tie, tail)
+        (author, slot.time, slot.tie, tail)
     }
 
     /// Keeps an item, and says whether it is new. One that was read from the store may be gone already.
-    pub(super) fn put(&mut self, author: &[u8], slot: Slot<'_>, live: bool, filling: bool) -> bool {
+    pub(super) fn put(&mut self, author: u32, slot: Slot<'_>, live: bool, filling: bool) -> bool {
         if filling && !self.gone.is_empty() {
             let key = Self::gone_key(author, &slot);
             if live {
@@ -134,10 +138,7 @@ impl Shard {
                 return false;
             }
         }
-        if !self.authors.contains_key(author) {
-            self.authors.insert(author.into(), Vec::new());
-        }
-        let Some(items) = self.authors.get_mut(author) else { return false };
+        let items = self.authors.entry(author).or_default();
         let mut flags = slot.flags & !(REPOST | ODD);
         if slot.kind == REPOST_ITEM {
             flags |= REPOST;
@@ -170,8 +171,8 @@ impl Shard {
     }
 
     /// Forgets an item, and says whether it was there.
-    pub(super) fn remove(&mut self, author: &[u8], slot: &Slot<'_>) -> bool {
-        let Some((author, mut items)) = self.authors.remove_entry(author) else { return false };
+    pub(super) fn remove(&mut self, author: u32, slot: &Slot<'_>) -> bool {
+        let Some(mut items) = self.authors.remove(&author) else { return false };
         let found = find(&self.odd, &items, slot);
         if let Ok(at) = found {
             let kept = items.remove(at);
@@ -183,7 +184,7 @@ impl Shard {
     }
 
     /// Remembers that an item has gone whose row may be read late. Says no when there are too many to remember.
-    pub(super) fn remember_gone(&mut self, author: &[u8], slot: &Slot<'_>) -> bool {
+    pub(super) fn remember_gone(&mut self, author: u32, slot: &Slot<'_>) -> bool {
         if self.gone.len() >= GONE_MAX {
             return false;
         }
@@ -191,7 +192,7 @@ impl Shard {
         true
     }
 
-    fn put_back(&mut self, author: Box<[u8]>, mut items: Vec<Kept>) {
+    fn put_back(&mut self, author: u32, mut items: Vec<Kept>) {
         let before = items.capacity() as u64;
         if items.is_empty() {
             self.capacity -= before;
@@ -212,21 +213,32 @@ impl Shard {
         }
     }
 
-    /// Forgets everything after a place.
-    pub(super) fn keep_to(&mut self, to: Place) {
+    /// The place of the newest item of an author.
+    pub(super) fn newest(&self, author: u32) -> Place {
+        self.authors.get(&author).and_then(|items| items.last()).map_or(NOTHING, |kept| kept.time)
+    }
+
+    /// Forgets everything after a place. Returns the authors who have nothing left.
+    pub(super) fn keep_to(&mut self, to: Place) -> Vec<u32> {
+        let mut left_empty = Vec::new();
         for (author, mut items) in std::mem::take(&mut self.authors) {
             let going = items.partition_point(|kept| kept.time > to);
             for kept in items.drain(..going) {
                 self.items -= 1;
                 self.forget_odd(&kept);
             }
+            if items.is_empty() {
+                left_empty.push(author);
+            }
             self.put_back(author, items);
         }
+        left_empty
     }
 
     /// Offers the items of one author to a page.
-    pub(super) fn offer(&self, author: &[u8], number: usize, page: &mut Newest<'_>) {
-        let Some(items) = self.authors.get(author) else { return };
+    pub(super) fn offer(&self, author: u32, names: &Names, page: &mut Newest<'_>) {
+        let Some(items) = self.authors.get(&author) else { return };
+        let mut name: Option<Atom> = None;
         // Those before the page are at the end.
         let end = match &page.after {
             None => items.len(),
@@ -242,8 +254,8 @@ impl Shard {
             let entry = Entry {
                 time: kept.time,
                 tie: kept.tie,
-                author: SmallVec::from_slice(author),
-                number,
+                author: SmallVec::from_slice(name.get_or_insert_with(|| names.atom(author))),
+                number: author,
                 tail: tail_of(&self.odd, kept),
                 flags: kept.flags,
             };
@@ -270,7 +282,7 @@ struct Entry {
     time: Place,
     tie: u32,
     author: SmallVec<[u8; 24]>,
-    number: usize,
+    number: u32,
     tail: Tail,
     flags: u8,
 }
@@ -319,6 +331,11 @@ impl<'a> Newest<'a> {
     /// Whether the page is full without items of this place and later ones.
     fn is_beyond(&self, time: Place, tie: u32) -> bool {
         self.heap.len() >= self.want && self.heap.peek().is_some_and(|worst| (time, tie) > (worst.time, worst.tie))
+    }
+
+    /// Whether the page is full, and everything of this time and before is too old for it.
+    pub(super) fn is_over(&self, time: Place) -> bool {
+        self.heap.len() >= self.want && self.heap.peek().is_some_and(|worst| time > worst.time)
     }
 
     fn wants(&self, flags: u8) -> bool {

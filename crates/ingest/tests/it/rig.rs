@@ -136,9 +136,10 @@ impl Plane {
         let (store, alive) = disk.mount();
         let (writer, thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let identity = Identity::new(identity).unwrap();
-        let window = gp_index::window::Window::over(&store, 1 << 20);
+        let names = gp_index::names::Names::new(1 << 20);
         let cx = Cx {
-            window,
+            window: gp_index::window::Window::over(&store, &names, 1 << 20),
+            graph: gp_index::graph::Graph::over(&store, &names, 1 << 20),
             store,
             writer,
             identity: Arc::new(identity.clone()),

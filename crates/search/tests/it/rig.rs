@@ -82,8 +82,10 @@ impl World {
     pub(crate) async fn with(store: Store, root: &Path, dir: Option<tempfile::TempDir>, config: Config) -> Self {
         let (writer, writer_thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
         let search = Search::start(root, store.clone(), writer.clone(), config).await.unwrap();
+        let names = gp_index::names::Names::new(1 << 20);
         let cx = Cx {
-            window: gp_index::window::Window::over_empty(&store, 1 << 20),
+            window: gp_index::window::Window::over_empty(&store, &names, 1 << 20),
+            graph: gp_index::graph::Graph::over_empty(&store, &names, 1 << 20),
             store,
             writer,
             identity: Arc::new(gp_index::NoIdentities),

@@ -32,8 +32,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn cx() -> Cx {
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default()).unwrap();
+    let names = gp_index::names::Names::new(1 << 20);
     Cx {
-        window: gp_index::window::Window::over_empty(&store, 1 << 20),
+        window: gp_index::window::Window::over_empty(&store, &names, 1 << 20),
+        graph: gp_index::graph::Graph::over_empty(&store, &names, 1 << 20),
         store,
         writer,
         identity: Arc::new(gp_index::NoIdentities),

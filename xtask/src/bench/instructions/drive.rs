@@ -15,7 +15,10 @@ use gp_atproto::{
 use gp_index::{
     Cx, NoIdentities, actors,
     apply::{Action, Applied, Op, apply_op},
-    feeds, posts,
+    feeds,
+    graph::Graph,
+    names::Names,
+    posts,
     search::NoSearch,
     tables,
     window::Window,
@@ -127,8 +130,10 @@ impl World {
     fn new() -> Result<Self> {
         let store = Store::mem(tables::ALL);
         let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
+        let names = Names::new(16 << 20);
         let cx = Cx {
-            window: Window::over_empty(&store, 16 << 20),
+            window: Window::over_empty(&store, &names, 16 << 20),
+            graph: Graph::over_empty(&store, &names, 64 << 20),
             store,
             writer,
             identity: Arc::new(NoIdentities),
