@@ -128,8 +128,7 @@ pub(crate) struct Feeder {
     pub(crate) runtime: Handle,
     pub(crate) fields: Fields,
     pub(crate) log: Arc<Log>,
-    /// Where another process writes the list.
-    pub(crate) following: Option<Arc<Following>>,
+    pub(crate) following: Arc<Following>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -200,10 +199,11 @@ impl Feeder {
             Some(progress) => progress,
             // What was named before a build begins is in the store when the build reads it.
             None => Progress {
-                log: match &self.following {
-                    None => log::applied(&self.store)?,
+                log: if self.following.another {
                     // The last of them may still be on their way into the store.
-                    Some(_) => log::applied(&self.store)?.saturating_sub(ROWS_AGAIN).max(gone),
+                    log::applied(&self.store)?.saturating_sub(ROWS_AGAIN).max(gone)
+                } else {
+                    self.following.told()
                 },
                 store: self.store_name.clone(),
                 building: Some(String::new()),
@@ -281,7 +281,7 @@ impl Round<'_> {
 
     /// Takes what is in the list already and need not be worked through as done: a new build reads it from the store.
     fn skip_worked(&mut self) -> Result<(), Trouble> {
-        if self.feeder.following.is_some() {
+        if self.feeder.following.another {
             return Ok(());
         }
         let (to, mut after, mut skipped) = (self.progress.log, self.feeder.log.done_to(), 0);
@@ -300,17 +300,21 @@ impl Round<'_> {
 
     /// Takes some of the list. Returns whether there was anything.
     fn follow(&mut self) -> Result<bool, Trouble> {
-        if let Some(following) = &self.feeder.following {
+        let following = &self.feeder.following;
+        if following.another {
             return self.follow_another(following);
         }
-        if self.progress.log >= self.feeder.log.last() {
+        let told = following.told();
+        if self.progress.log >= told {
             return Ok(false);
         }
         let mut subjects = BTreeSet::new();
         let mut log = self.progress.log;
         let mut named = 0;
         while subjects.len() < SUBJECTS_PER_ROUND {
-            let entries = log::read(&self.feeder.store, log)?;
+            let mut entries = log::read(&self.feeder.store, log)?;
+            // One behind may be read already, and the rows that it names not yet.
+            entries.retain(|entry| entry.number <= told);
             let Some(last) = entries.last() else { break };
             log = last.number;
             for entry in entries {
@@ -517,7 +521,7 @@ impl Round<'_> {
         self.since_commit = Instant::now();
         let worked = std::mem::take(&mut self.worked);
         self.documents = 0;
-        if self.feeder.following.is_some() {
+        if self.feeder.following.another {
             self.feeder.log.sees(self.progress.log, 0, 0);
             self.tell();
             return Ok(());

@@ -1,8 +1,10 @@
-//! The list of changes as a process sees it that only reads: which of its rows are certain.
+//! Which rows of the list of changes are certain.
 //!
-//! A row of the list may be read before the other rows of its batch are written. A document made then would be of the
-//! rows before, and nobody would name it again. So a row counts once its batch is known to be written: the feed has told
-//! it, or a later group of the list is there, since the one writer begins a batch when the one before is written.
+//! In a cluster a row of the list may be read before the other rows of its batch are written. A document made then would
+//! be of the rows before, and nobody would name it again. So a row counts once its batch is known to be written: the
+//! store has told it, which is all there is to it in the process that writes. A process that only reads may have been
+//! told nothing; there a row counts as well when a later group of the list is there, since the one writer begins a batch
+//! when the one before is written.
 
 use std::{
     sync::{
@@ -25,7 +27,9 @@ pub(crate) const ROWS_AGAIN: u64 = 64;
 
 /// What is heard of the list.
 pub(crate) struct Following {
-    /// The last number that the feed has told.
+    /// Whether another process writes it.
+    pub(crate) another: bool,
+    /// The last number that was told.
     told: AtomicU64,
     /// Track was lost, or nothing has been heard yet.
     lost: AtomicBool,
@@ -46,8 +50,8 @@ impl Default for Seen {
 
 impl Following {
     /// Follows the list of a store from now on.
-    pub(crate) fn of(store: &Store) -> Arc<Self> {
-        let following = Arc::new(Self { told: AtomicU64::new(0), lost: AtomicBool::new(true) });
+    pub(crate) fn of(store: &Store, another: bool) -> Arc<Self> {
+        let following = Arc::new(Self { another, told: AtomicU64::new(0), lost: AtomicBool::new(true) });
         let heard_by = Arc::downgrade(&following);
         store.observe(move |what| {
             if let Some(following) = heard_by.upgrade() {
@@ -69,7 +73,12 @@ impl Following {
         }
     }
 
-    /// The last number that the feed has told.
+    /// Everything up to a number stands, as before anything is written.
+    pub(crate) fn begin_at(&self, number: u64) {
+        self.told.fetch_max(number, SeqCst);
+    }
+
+    /// The last number that was told.
     pub(crate) fn told(&self) -> u64 {
         self.told.load(SeqCst)
     }
@@ -79,7 +88,7 @@ impl Following {
         self.lost.swap(false, SeqCst)
     }
 
-    /// How many of some rows, read in order, are certain.
+    /// How many of some rows, read in order, are certain where another process writes.
     pub(crate) fn certain(&self, entries: &[Entry], seen: &mut Seen) -> usize {
         let Some(newest) = entries.last() else { return 0 };
         if seen.number != newest.number {
@@ -103,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_newest_group_is_certain_once_it_was_told_or_followed_or_is_old() {
-        let following = Following { told: AtomicU64::new(0), lost: AtomicBool::new(false) };
+        let following = Following { another: true, told: AtomicU64::new(0), lost: AtomicBool::new(false) };
         let mut seen = Seen::default();
         // Two rows of one group are of one batch.
         let entries = [entry(1, 10), entry(2, 20), entry(3, 20)];

@@ -128,7 +128,7 @@ pub struct Search {
     fields: Fields,
     shared: Arc<Shared>,
     log: Arc<Log>,
-    following: Option<Arc<Following>>,
+    following: Arc<Following>,
     questions: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -144,7 +144,7 @@ impl Search {
             true => named(&store).await?,
         };
         // Before anything is read: what changes from now on is told.
-        let following = config.follows.then(|| Following::of(&store));
+        let following = Following::of(&store, config.follows);
         let open = || {
             folder::open(root, &fields, &store_name, false).map_err(|e| {
                 gp_store::Error::Engine(format!("the search index in {} cannot be opened: {e}", root.display()))
@@ -158,6 +158,8 @@ impl Search {
         let written = opened.progress.as_ref().map_or(0, |progress| progress.log);
         let log = Arc::new(if config.follows { Log::of_another(written) } else { Log::open(&store, written)? });
         if !config.follows {
+            // Whoever wrote before has ended, or what it had begun was finished when this process took over.
+            following.begin_at(log.last());
             log::accompany(&store, &log);
         }
         let shared = Arc::new(Shared {
@@ -176,7 +178,7 @@ impl Search {
             runtime: Handle::current(),
             fields: fields.clone(),
             log: Arc::clone(&log),
-            following: following.clone(),
+            following: Arc::clone(&following),
             shared: Arc::clone(&shared),
         };
         let thread = std::thread::Builder::new()
@@ -204,7 +206,7 @@ impl Search {
     /// Subjects that have changed and are not found as they stand yet. Where another process writes: at least so many, as
     /// what has been told and not been looked at counts as one.
     pub fn pending(&self) -> u64 {
-        let untaken = self.following.as_ref().is_some_and(|following| following.told() > self.log.done_to());
+        let untaken = self.following.another && self.following.told() > self.log.done_to();
         self.log.pending().max(u64::from(untaken))
     }
 
