@@ -38,10 +38,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let store = Store::mem(&[]);
     let (writer, _thread) = Writer::start(store.clone(), WriterConfig::default())?;
-    let names = gp_index::names::Names::new(1 << 20);
+    let accounts = gp_index::names::Names::new(1 << 20);
     let cx = Cx {
-        window: gp_index::window::Window::over_empty(&store, &names, 1 << 20),
-        graph: gp_index::graph::Graph::over_empty(&store, &names, 1 << 20),
+        window: gp_index::window::Window::over_empty(&store, &accounts, 1 << 20),
+        graph: gp_index::graph::Graph::over_empty(&store, &accounts, 1 << 20),
         store,
         writer,
         identity: Arc::new(gp_index::NoIdentities),
