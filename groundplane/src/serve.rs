@@ -304,7 +304,7 @@ impl Plane {
 async fn keep_filled(window: Arc<Window>, cx: Cx) {
     let follows = cx.store.follows();
     loop {
-        // What is read while nothing is heard of changes would be dropped as soon as that is noticed.
+        // Until the first news whatever is read will be dropped, and a cluster in trouble need not be asked for everything.
         if !window.ready() && cx.store.hears() {
             match window.fill(&cx).await {
                 Ok(()) => {}

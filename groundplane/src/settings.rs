@@ -68,7 +68,8 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Takes what is empty as not given, refuses one half of a pair without the other, and reads the files once.
+    /// Takes what is empty as not given, refuses one half of a pair without the other, and sees whether the
+    /// files can be used.
     pub(crate) fn checked(mut self) -> Result<Self, Wrong> {
         for option in [&mut self.store_user, &mut self.store_password] {
             option.take_if(|text| text.trim().is_empty());

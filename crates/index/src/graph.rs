@@ -92,6 +92,8 @@ struct State {
     stage: Stage,
     /// How often everything was dropped. What was read from the store before such a moment is not taken after it.
     drops: u64,
+    /// Nothing is heard of the process that writes: what is here may be old.
+    silent: bool,
     /// How often follows were changed.
     changes: u64,
     /// Accounts that are being read, with what changed since that was begun.
@@ -102,6 +104,10 @@ struct State {
 }
 
 impl State {
+    fn answers(&self) -> bool {
+        self.stage == Stage::Ready && !self.silent
+    }
+
     fn apply(&mut self, told: &[Told]) {
         let mut gone: Vec<Edge> = told.iter().filter(|told| told.made_at_us.is_none()).map(|told| told.edge).collect();
         self.edges.remove(&mut gone);
@@ -153,6 +159,7 @@ impl Graph {
             match what {
                 Observed::Applied(batch) => graph.follow(batch),
                 Observed::Lost => graph.drop_all(),
+                Observed::Silent(silent) => graph.state.write().silent = silent,
             }
         });
         graph
@@ -267,7 +274,7 @@ impl Graph {
     }
 
     fn drop_from(&self, state: &mut State) {
-        *state = State { drops: state.drops + 1, ..State::default() };
+        *state = State { drops: state.drops + 1, silent: state.silent, ..State::default() };
         self.accounts_read.store(0, Relaxed);
     }
 
@@ -430,7 +437,7 @@ impl Graph {
     pub(crate) fn followed(&self, actor: &str, max: usize) -> Option<Vec<u32>> {
         let actor = self.names.known(&atom::did(actor));
         let state = self.state.read();
-        if state.stage != Stage::Ready {
+        if !state.answers() {
             return None;
         }
         let Some(actor) = actor else { return Some(Vec::new()) };
@@ -446,7 +453,7 @@ impl Graph {
     pub(crate) fn newest(&self, actor: &str, max: usize) -> Option<Follows> {
         let actor = self.names.known(&atom::did(actor));
         let state = self.state.read();
-        if state.stage != Stage::Ready {
+        if !state.answers() {
             return None;
         }
         let Some(actor) = actor else { return Some(Follows::InOrder(Vec::new())) };
@@ -463,7 +470,7 @@ impl Graph {
     /// changed since the account was found out of order.
     pub(crate) fn put_in_order(&self, what: &Unordered, subjects: &[u32], newest_us: i64) {
         let mut state = self.state.write();
-        if state.stage == Stage::Ready && (state.drops, state.changes) == (what.drops, what.changes) {
+        if state.answers() && (state.drops, state.changes) == (what.drops, what.changes) {
             state.edges.order(what.actor, subjects, newest_us);
         }
     }
@@ -475,7 +482,7 @@ impl Graph {
         let mut found = Vec::new();
         {
             let state = self.state.read();
-            if state.stage != Stage::Ready {
+            if !state.answers() {
                 return None;
             }
             let Some(target) = target else { return Some(found) };
@@ -490,7 +497,7 @@ impl Graph {
         let both: Vec<&[u8]> = pairs.flat_map(|(actor, subject)| [actor, subject]).collect();
         let numbers = self.names.all_known(both);
         let state = self.state.read();
-        if state.stage != Stage::Ready {
+        if !state.answers() {
             return None;
         }
         let is = |pair: &[Option<u32>]| match pair {

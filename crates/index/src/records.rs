@@ -231,19 +231,13 @@ pub struct Served {
 /// Looks up records by address, in the order asked, duplicates included. Addresses of another collection, of another
 /// shape or of nothing get the missing envelope (read-rpcs 1.2, 1.3).
 pub async fn look_up(cx: &Cx, uris: &[String], collection: &str) -> Result<Vec<Served>> {
-    let mut answers = vec![Served::default(); uris.len()];
-    let mut extra = Vec::new();
-    for (place, bytes) in served_rows(cx, uris, collection).await? {
-        let Some(served) = cx.damage.or_absent(decode_served(bytes))? else { continue };
-        if served.flags.has(Flags::TAKEN_DOWN | Flags::TAGGED) {
-            extra.push(place);
-        }
-        answers[place] = served;
-    }
-    if !extra.is_empty() {
-        add_moderation(cx, uris, &extra, &mut answers).await?;
-    }
-    Ok(answers)
+    let envelopes = look_up_envelopes(cx, uris, collection).await?;
+    let open = |it: Envelope| {
+        // An encoded message without bytes is one without content.
+        let record = cx.damage.or_absent(decode_record(it.record))?;
+        Ok(record.map(|record| Served { flags: it.flags, record }).unwrap_or_default())
+    };
+    envelopes.into_iter().map(open).collect()
 }
 
 /// One answer as it leaves: the flags, and the encoded envelope. Without bytes for a record that does not stand.

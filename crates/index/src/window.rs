@@ -178,6 +178,10 @@ pub struct Window {
     filling: AtomicBool,
     /// How often everything was dropped. What was read from the store before such a moment is not taken after it.
     drops: AtomicU64,
+    /// Held while everything is dropped: filling begins before or after.
+    dropping: Mutex<()>,
+    /// Nothing is heard of the process that writes: what is here may be old.
+    silent: AtomicBool,
     bytes: AtomicU64,
     bytes_max: u64,
     pieces: Mutex<BTreeMap<u64, u32>>,
@@ -195,6 +199,8 @@ impl Window {
             bounds: Mutex::default(),
             filling: AtomicBool::new(true),
             drops: AtomicU64::new(0),
+            dropping: Mutex::default(),
+            silent: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             bytes_max,
             pieces: Mutex::default(),
@@ -205,6 +211,7 @@ impl Window {
             match what {
                 Observed::Applied(batch) => window.follow(batch),
                 Observed::Lost => window.drop_all(),
+                Observed::Silent(silent) => window.silent.store(silent, SeqCst),
             }
         });
         window
@@ -339,6 +346,7 @@ impl Window {
 
     /// Drops everything: batches were missed. Nobody relies on anything until it has been filled again.
     fn drop_all(&self) {
+        let _dropping = self.dropping.lock();
         {
             let _bounds = self.bounds.lock();
             self.drops.fetch_add(1, SeqCst);
@@ -409,7 +417,11 @@ impl Window {
     /// the window is full, or all rows are in it, or everything has been dropped meanwhile: then it is not
     /// [ready](Window::ready), and has to be filled again, as after a failure. Not to be called twice at the same time.
     pub async fn fill(&self, cx: &Cx) -> Result<()> {
-        let (begun, drops) = (Instant::now(), self.drops.load(SeqCst));
+        let begun = Instant::now();
+        let drops = {
+            let _dropping = self.dropping.lock();
+            self.drops.load(SeqCst)
+        };
         let since_us = match since(&cx.store).await? {
             Some(since_us) => since_us,
             None if cx.store.follows() => return Err(Error::Draining("no process has written to this store yet")),
@@ -492,7 +504,8 @@ impl Window {
     ) -> Found {
         let drops = self.drops.load(SeqCst);
         let holds_to = self.holds_to.load(SeqCst);
-        if holds_to == 0 || want == 0 || after.is_some_and(|after| after.place.0 > holds_to) {
+        if holds_to == 0 || want == 0 || self.silent.load(SeqCst) || after.is_some_and(|after| after.place.0 > holds_to)
+        {
             return Found::default();
         }
         let named: Vec<u32>;

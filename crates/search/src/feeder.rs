@@ -67,7 +67,7 @@ const LOOK_AT_LIST_EVERY: Duration = Duration::from_millis(500);
 /// Where rows of the list are kept for others, it is looked this often whether some may go.
 const FORGET_KEPT_EVERY: Duration = Duration::from_secs(10);
 
-/// Rows of the list that are kept for others: about a hundred megabytes at most.
+/// Rows of the list that are kept for others: some tens of megabytes, and 5 GiB if all were as long as a row may be.
 const ROWS_KEPT_MAX: u64 = 20_000;
 
 /// Threads that merge segments.

@@ -64,6 +64,8 @@ impl Following {
     fn hear(&self, what: Observed<'_>) {
         match what {
             Observed::Lost => self.lost.store(true, SeqCst),
+            // What is found is looked up in the store before it leaves.
+            Observed::Silent(_) => {}
             Observed::Applied(batch) => {
                 let put = batch.changes().iter().filter(|change| change.value.is_some());
                 if let Some(number) = put.filter_map(|change| log::number_in(&change.key)).max() {

@@ -104,10 +104,13 @@ struct Inner {
 pub enum Observed<'a> {
     /// A batch stands.
     Applied(&'a Batch),
-    /// Batches of another process may have passed unseen, or may pass unseen for a while: what was made of those before
-    /// is no longer to be relied on. What is read from the store from now on, together with the batches that are told
-    /// from now on, is whole again. Never told where this process writes.
+    /// Batches of another process have passed unseen: what was made of those before is no longer to be relied on. What is
+    /// read from the store from now on, together with the batches that are told from now on, is whole again. Never told
+    /// where this process writes.
     Lost,
+    /// Nothing is heard of another process, or again something: until then what was made of its batches may be old, and
+    /// nobody is to be answered from it. It need not be dropped: batches go on where they ended, or are [`Self::Lost`].
+    Silent(bool),
 }
 
 /// Told on the writer's thread, or on the one that follows. Must be quick and must not call the store.
@@ -186,7 +189,7 @@ impl Store {
     fn follow(&self) -> Result<()> {
         let Some(news) = self.inner.engine.follow() else { return Ok(()) };
         self.inner.follows.store(true, Relaxed);
-        self.keep_answers(false);
+        self.silent(true);
         let store = self.downgrade();
         let begun = std::thread::Builder::new().name("feed".into()).spawn(move || feed::run(news, &store));
         begun.map(drop).map_err(|e| Error::Engine(format!("a thread for the feed cannot be started: {e}")))
@@ -566,9 +569,15 @@ impl Store {
         self.tell(Observed::Lost);
     }
 
-    /// Whether answers may be kept and given from memory.
-    pub(crate) fn keep_answers(&self, keep: bool) {
-        self.inner.near.set_blind(!keep);
+    /// Nothing is heard of another process, or again something: whether answers may be kept and given from memory.
+    pub(crate) fn silent(&self, silent: bool) {
+        // Locked, so that who begins to observe meanwhile is told once, here or there.
+        let observers = self.inner.observers.write();
+        self.inner.near.set_blind(silent);
+        if silent {
+            self.inner.near.forget_all();
+        }
+        observers.iter().for_each(|observer| observer(Observed::Silent(silent)));
     }
 
     /// Everything that another process had applied a moment ago is known.
@@ -603,7 +612,11 @@ impl Store {
 
     /// Adds an observer of every batch, of this process or of the one that writes. It must be quick.
     pub fn observe(&self, observer: impl Fn(Observed<'_>) + Send + Sync + 'static) {
-        self.inner.observers.write().push(Box::new(observer));
+        let mut observers = self.inner.observers.write();
+        if self.inner.near.is_blind() {
+            observer(Observed::Silent(true));
+        }
+        observers.push(Box::new(observer));
     }
 
     /// Adds a companion of every group that the writer applies: what it answers is applied in the same batch, so that it

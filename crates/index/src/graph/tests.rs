@@ -243,6 +243,12 @@ fn what_changes_while_it_is_filled_is_not_missed() {
         assert!(graph.ready() && !graph.wants_filling());
         *hook.lock() = None;
         compare(&graph, &world.lock().1, PEOPLE);
+        // In a silence it answers nothing, and goes on where it was.
+        graph.state.write().silent = true;
+        assert!(graph.followed(&person(1), 10).is_none() && graph.newest(&person(1), 10).is_none());
+        assert!(graph.followers_among(&person(1), &[]).is_none() && graph.are(std::iter::empty()).is_none());
+        graph.state.write().silent = false;
+        compare(&graph, &world.lock().1, PEOPLE);
         // Missed batches empty it, and it is filled anew.
         graph.drop_all();
         assert!(graph.wants_filling() && graph.figures().follows == 0);

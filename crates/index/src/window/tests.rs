@@ -238,6 +238,13 @@ async fn a_window_that_missed_batches_holds_nothing_until_it_is_filled_anew() {
     window.drop_all();
     assert_eq!(window.newest(Authors::Atoms(&atoms(&people())), None, 10, Wanted::default()).await, Found::default());
     assert_eq!((window.figures().items, window.figures().bytes, window.figures().ready), (0, 0, false));
+    // Nor in a silence, after which it goes on where it was.
+    window.fill(&world.cx).await.unwrap();
+    window.silent.store(true, SeqCst);
+    assert_eq!(window.newest(Authors::Atoms(&atoms(&people())), None, 10, Wanted::default()).await, Found::default());
+    window.silent.store(false, SeqCst);
+    compare(&window, &model, &mut dice).await;
+    window.drop_all();
     // A row that was read before the drop comes late.
     let late = key(NOW_US, 0, &did("late"), POST_ITEM, "3jzfcijpj2z2a");
     let (author, slot) = Slot::read(late.clustering(), 0).unwrap();

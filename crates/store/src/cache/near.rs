@@ -97,6 +97,10 @@ impl Near {
         self.blind.store(blind, SeqCst);
     }
 
+    pub(crate) fn is_blind(&self) -> bool {
+        self.blind.load(SeqCst)
+    }
+
     /// Forgets everything, and what is being read at this moment as well.
     pub(crate) fn forget_all(&self) {
         for stripe in &self.stripes {
@@ -120,7 +124,7 @@ impl Near {
     /// The kept answer: absent counts as an answer. Whoever asks counts, and [says so](Near::asked) once for many keys: two
     /// processors that count in turns pay more for it than for looking.
     pub(crate) fn get(&self, key: &Key) -> Option<Option<Bytes>> {
-        if self.blind.load(SeqCst) { None } else { self.kept.get(&key.bytes()[..]) }
+        if self.is_blind() { None } else { self.kept.get(&key.bytes()[..]) }
     }
 
     /// So many answers were kept, and so many were not.
@@ -134,7 +138,7 @@ impl Near {
 
     /// The kept answer, for somebody who only compares: it counts as no use of it.
     pub(crate) fn peek(&self, key: &Key) -> Option<Option<Bytes>> {
-        if self.blind.load(SeqCst) { None } else { self.kept.peek(&key.bytes()[..]) }
+        if self.is_blind() { None } else { self.kept.peek(&key.bytes()[..]) }
     }
 
     pub(crate) fn ticket(&self, key: &Key) -> Ticket {
@@ -166,7 +170,7 @@ impl Near {
     /// Keeps an answer if no change of its key began since the ticket was taken, nor was under way then.
     pub(crate) fn fill(&self, key: &Key, ticket: Ticket, value: Option<&Bytes>) {
         let stripe = self.stripe(key).lock();
-        if ticket.0 == Some(stripe.version) && !self.blind.load(SeqCst) {
+        if ticket.0 == Some(stripe.version) && !self.is_blind() {
             // Copied: what the engine gives is a view of a whole block, which the copy lets go.
             self.kept.insert(Bytes::copy_from_slice(key.bytes()), value.map(|v| Bytes::copy_from_slice(v)));
         }
