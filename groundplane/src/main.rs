@@ -34,7 +34,11 @@ fn main() -> ExitCode {
         }
         Err(e) => return usage(&one_line(&e.to_string())),
     };
-    if matches!(cli.command, Command::Serve(_) | Command::Backfill(_) | Command::Demo(_) | Command::DrillPlane(_)) {
+    let stays = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Backfill(_) | Command::Demo(_) | Command::DrillPlane(_) | Command::DrillBare(_)
+    );
+    if stays {
         allocator::settle();
     }
     let done = match cli.command {

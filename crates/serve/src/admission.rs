@@ -167,15 +167,17 @@ impl Admission {
         }
     }
 
+    /// Leave to work, if there is room and nobody waits for it.
+    pub(crate) fn at_once(&self, caller: CallerId, lane: Lane, units: u32) -> Option<Permit> {
+        let (caller, units) = (caller.index(), units.clamp(1, self.inner.units_of_one_max));
+        let is_free = self.inner.state.lock().take_if_free(caller, lane, units, self.inner.units_max);
+        is_free.then(|| Permit { admission: self.clone(), caller, lane, units })
+    }
+
     fn enter(&self, caller: usize, lane: Lane, units: u32, wait_until: Instant) -> Result<Entered, Refused> {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
-        if state.waiting == 0
-            && state.in_flight + units <= inner.units_max
-            && !(lane == Lane::Bulk && state.bulk_is_full(units, inner.units_max))
-            && !state.shares[caller].is_full(units, inner.units_max)
-        {
-            state.take(caller, lane, units);
+        if state.take_if_free(caller, lane, units, inner.units_max) {
             return Ok(Entered::Admitted(Permit { admission: self.clone(), caller, lane, units }));
         }
         if state.waiting >= inner.waiting_max {
@@ -207,6 +209,18 @@ enum Entered {
 }
 
 impl State {
+    /// Takes units if there is room for them and nobody waits.
+    fn take_if_free(&mut self, caller: usize, lane: Lane, units: u32, units_max: u32) -> bool {
+        let is_free = self.waiting == 0
+            && self.in_flight + units <= units_max
+            && !(lane == Lane::Bulk && self.bulk_is_full(units, units_max))
+            && !self.shares[caller].is_full(units, units_max);
+        if is_free {
+            self.take(caller, lane, units);
+        }
+        is_free
+    }
+
     fn take(&mut self, caller: usize, lane: Lane, units: u32) {
         self.in_flight += units;
         if lane == Lane::Bulk {

@@ -72,6 +72,18 @@ impl Held {
         self.bytes += more;
         Ok(())
     }
+
+    /// Holds as many bytes as said from now on. Refused, what was taken before is kept.
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Status> {
+        match (bytes as u64).checked_sub(self.bytes) {
+            Some(more) => self.grow(more as usize),
+            None => {
+                self.budget.held.fetch_sub(self.bytes - bytes as u64, Relaxed);
+                self.bytes = bytes as u64;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Drop for Held {
@@ -97,6 +109,15 @@ mod tests {
         nine.truncate(2);
         assert_eq!(budget.held(), 200);
         drop(nine);
+        assert_eq!(budget.held(), 0);
+        let mut one = budget.hold(40).unwrap();
+        for bytes in [70, 0, 100] {
+            one.resize(bytes).unwrap();
+            assert_eq!(budget.held(), bytes as u64);
+        }
+        assert_eq!(one.resize(101).unwrap_err().shed, Some(Shed::Oversize));
+        assert_eq!(budget.held(), 100, "a refusal takes nothing");
+        drop(one);
         assert_eq!(budget.held(), 0);
     }
 

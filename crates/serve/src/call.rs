@@ -115,7 +115,15 @@ where
         if rpc.class.takes_lists() { config.request_bytes_max } else { config.request_bytes_max / SMALL_REQUEST_PART };
     let mut received = within(deadline, receive(bytes_max)).await??;
     flight.request_bytes = received.message.len();
-    flight.stages.end("receive");
+    // Looking at the clock costs as much as finding a key in memory: it is done three times for a call that waits for
+    // nothing, when it begins, when it has been received, and at its end.
+    let asked_at = Instant::now();
+    flight.stages.end("receive", asked_at);
+    if asked_at >= deadline {
+        // The process stood still, or was very busy: nobody waits for this any more.
+        shared.metrics.calls.expired(Stage::Receive);
+        return Err(Status::late());
+    }
 
     // Keys are counted before a list of them is built, and again by what they mean.
     let keys_max = config.keys_max as usize;
@@ -137,30 +145,35 @@ where
         received.held.grow(price.keys as usize * BYTES_BESIDE_KEY)?;
     }
 
-    let answered = if price.keys > config.slice_keys {
-        in_slices(shared, rpc, asked, price, deadline, flight).await
+    if price.keys > config.slice_keys {
+        let answered = in_slices(shared, rpc, asked, price, (asked_at, deadline), flight).await;
+        drop(received.held);
+        answered
     } else {
-        whole(shared, rpc, asked, deadline, flight).await
-    };
-    drop(received.held);
-    answered
+        whole(shared, rpc, asked, received.held, (asked_at, deadline), flight).await
+    }
 }
 
-/// Runs a future until the deadline.
+/// Runs a future until the deadline. What waits for nothing needs no timer.
 async fn within<T>(deadline: Instant, future: impl Future<Output = T>) -> Result<T, Status> {
-    timeout_at(deadline, future).await.map_err(|_| Status::late())
+    let mut future = std::pin::pin!(future);
+    match futures::poll!(future.as_mut()) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => timeout_at(deadline, future).await.map_err(|_| Status::late()),
+    }
 }
 
 fn oversize(keys_max: usize) -> Status {
     Status::shed(Shed::Oversize, format!("more than {keys_max} keys in one request: send several"))
 }
 
-/// Answers a request as it is.
+/// Answers a request as it is. Its part of the memory budget becomes that of the answer.
 async fn whole(
     shared: &Shared,
     rpc: &Rpc,
     asked: Box<dyn Asked>,
-    deadline: Instant,
+    mut held: Held,
+    (asked_at, deadline): (Instant, Instant),
     flight: &mut Flight<'_>,
 ) -> Result<Answered, Status> {
     flight.stage = Stage::Admission;
@@ -169,17 +182,25 @@ async fn whole(
         caller: flight.caller,
         lane: Lane::Small,
         units: flight.units,
+        asked_at,
         deadline,
-        wait_until: shared.wait_until(deadline),
+        wait_until: shared.wait_until(deadline, asked_at),
     };
     // Questions about the process are answered however busy it is.
-    let _permit = if rpc.class == Class::Control { None } else { Some(turn.admit(shared).await?) };
-    flight.stages.end("wait");
+    let (_permit, admitted_at) = if rpc.class == Class::Control {
+        (None, asked_at)
+    } else {
+        let (permit, admitted_at) = turn.admit(shared).await?;
+        (Some(permit), admitted_at)
+    };
+    flight.stages.end("wait", admitted_at);
     flight.stage = Stage::Run;
     let message = within(deadline, run(shared, rpc, flight.caller, false, asked)).await??;
-    flight.stages.end("run");
-    let held = shared.budget.hold(message.len())?;
+    if flight.stages.are_noted() {
+        flight.stages.end("run", Instant::now());
+    }
     let bytes = message.len();
+    held.resize(bytes)?;
     Ok(Answered { parts: SmallVec::from_buf([message]), bytes, held })
 }
 
@@ -190,7 +211,7 @@ async fn in_slices(
     rpc: &Rpc,
     asked: Box<dyn Asked>,
     price: Price,
-    deadline: Instant,
+    (asked_at, deadline): (Instant, Instant),
     flight: &mut Flight<'_>,
 ) -> Result<Answered, Status> {
     let (slice_keys, caller) = (shared.config.slice_keys, flight.caller);
@@ -198,7 +219,7 @@ async fn in_slices(
     flight.stage = Stage::Run;
     let turn = |asked: &dyn Asked, wait_until: Instant| {
         let units = asked.price().units(rpc.class);
-        Turn { rpc, caller, lane: Lane::Bulk, units, deadline, wait_until }
+        Turn { rpc, caller, lane: Lane::Bulk, units, asked_at: Instant::now(), deadline, wait_until }
     };
     // As many slices at a time as together weigh what one call may weigh.
     let units_of_slice = (flight.units / price.keys.div_ceil(slice_keys)).max(1);
@@ -210,7 +231,7 @@ async fn in_slices(
     let work = async {
         let mut running = FuturesOrdered::new();
         // Only what has not begun may be refused for having waited too long; later slices have until the deadline.
-        let mut wait_until = shared.wait_until(deadline);
+        let mut wait_until = shared.wait_until(deadline, asked_at);
         let (mut parts, mut bytes) = (SmallVec::new(), 0);
         let mut held = shared.budget.hold(0).map_err(|status| (Stage::Run, status))?;
         loop {
@@ -265,9 +286,8 @@ async fn answer_slice(
     noted: bool,
 ) -> Result<(Bytes, Option<Times>), (Stage, Status)> {
     let (rpc, caller) = (turn.rpc, turn.caller);
-    let begun = noted.then(|| (Instant::now(), asked.price().keys));
-    let _permit = turn.admit(shared).await.map_err(|status| (Stage::Admission, status))?;
-    let admitted = Instant::now();
+    let begun = noted.then(|| (turn.asked_at, asked.price().keys));
+    let (_permit, admitted) = turn.admit(shared).await.map_err(|status| (Stage::Admission, status))?;
     let part = run(shared, rpc, caller, true, asked).await.map_err(|status| (Stage::Run, status))?;
     let times = begun.map(|(asked, keys)| Times { asked, admitted, answered: Instant::now(), keys });
     Ok((part, times))
@@ -307,18 +327,24 @@ struct Turn<'a> {
     caller: CallerId,
     lane: Lane,
     units: u32,
+    asked_at: Instant,
     deadline: Instant,
     wait_until: Instant,
 }
 
 impl Turn<'_> {
-    async fn admit(self, shared: &Shared) -> Result<Permit, Status> {
-        let began = Instant::now();
-        let admitted = shared.admission.admit(self.caller, self.lane, self.units, self.wait_until).await;
+    /// Leave to work, and since when.
+    async fn admit(self, shared: &Shared) -> Result<(Permit, Instant), Status> {
+        let admission = &shared.admission;
+        if let Some(permit) = admission.at_once(self.caller, self.lane, self.units) {
+            shared.metrics.calls.waited(self.rpc.class, Duration::ZERO);
+            return Ok((permit, self.asked_at));
+        }
+        let admitted = admission.admit(self.caller, self.lane, self.units, self.wait_until).await;
         let now = Instant::now();
-        shared.metrics.calls.waited(self.rpc.class, now - began);
+        shared.metrics.calls.waited(self.rpc.class, now - self.asked_at);
         match admitted {
-            Ok(permit) if now < self.deadline => Ok(permit),
+            Ok(permit) if now < self.deadline => Ok((permit, now)),
             // Its turn came too late: nothing is read for an answer that nobody waits for.
             Ok(_) => {
                 shared.metrics.calls.expired(Stage::Admission);

@@ -104,16 +104,30 @@ impl Keyed for RelationshipPair {
     }
 }
 
-/// Folds bytes into a number, eight at a time.
+/// Folds bytes into a number, sixteen at a time: the two halves of a product of them, put together.
 fn fold(seed: u64, bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = seed ^ (bytes.len() as u64).wrapping_mul(FACTOR);
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        state = (state.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
+    const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+    let mix = |state: u64, [low, high]: [u64; 2]| {
+        let product = u128::from(low ^ state ^ FACTORS[0]) * u128::from(high ^ FACTORS[1]);
+        (product as u64) ^ ((product >> 64) as u64) ^ state.rotate_left(29)
+    };
+    let words = |part: &[u8; 16]| {
+        let whole = u128::from_le_bytes(*part);
+        [whole as u64, (whole >> 64) as u64]
+    };
+    let mut state = seed ^ (bytes.len() as u64).wrapping_mul(FACTORS[0]);
+    let (parts, rest) = bytes.as_chunks::<16>();
+    for part in parts {
+        state = mix(state, words(part));
     }
-    for byte in rest {
-        state = (state.rotate_left(23) ^ u64::from(*byte)).wrapping_mul(FACTOR);
+    // What is left is read together with the bytes before it: longer than copying, no bytes but these.
+    if !rest.is_empty() {
+        let last = bytes.last_chunk::<16>().copied().unwrap_or_else(|| {
+            let mut short = [0; 16];
+            short[..rest.len()].copy_from_slice(rest);
+            short
+        });
+        state = mix(state, words(&last));
     }
     state ^ (state >> 29)
 }

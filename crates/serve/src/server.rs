@@ -79,8 +79,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Until when a call that has not begun may wait for room.
-    pub(crate) fn wait_until(&self, deadline: Instant) -> Instant {
-        deadline.min(Instant::now() + Duration::from_millis(self.config.wait_ms_max))
+    pub(crate) fn wait_until(&self, deadline: Instant, now: Instant) -> Instant {
+        deadline.min(now + Duration::from_millis(self.config.wait_ms_max))
     }
 }
 

@@ -111,11 +111,10 @@ impl Stages {
     }
 
     /// Ends a stage that began when the last one ended.
-    pub(crate) fn end(&mut self, name: &'static str) {
-        if let Some((_, last)) = self.since {
-            let now = Instant::now();
+    pub(crate) fn end(&mut self, name: &'static str, now: Instant) {
+        if let Some((began, last)) = self.since {
             self.note(name, last, now, 0);
-            self.since = self.since.map(|(began, _)| (began, now));
+            self.since = Some((began, now));
         }
     }
 
@@ -267,7 +266,7 @@ mod tests {
         assert_eq!((stages.noted.len(), stages.folded), (STAGES_MAX, 48));
         let mut off = Stages::default();
         off.note("run", now, now, 1);
-        off.end("run");
+        off.end("run", now);
         assert!(off.noted.is_empty() && !off.are_noted());
     }
 

@@ -48,20 +48,30 @@ pub trait Purse: Send + Sync {
     fn take(&self, bytes: usize) -> bool;
 }
 
+/// For whom a task reads, and who pays.
+struct Errand {
+    behalf: Behalf,
+    purse: Option<Arc<dyn Purse>>,
+}
+
 tokio::task_local! {
-    static BEHALF: Behalf;
-    static PURSE: Arc<dyn Purse>;
+    static ERRAND: Errand;
+}
+
+/// On whose behalf this task reads.
+fn behalf() -> Behalf {
+    ERRAND.try_with(|it| it.behalf).unwrap_or_default()
 }
 
 /// Runs a future whose reads are on somebody's behalf, and pays for what is read out of a purse.
 pub fn on_behalf<F: Future>(of: Behalf, purse: Arc<dyn Purse>, work: F) -> impl Future<Output = F::Output> {
-    BEHALF.scope(of, PURSE.scope(purse, work))
+    ERRAND.scope(Errand { behalf: of, purse: Some(purse) }, work)
 }
 
 /// Runs work that others may come to wait for, in the turns of whoever began it. A task of its own would otherwise count
 /// as the plane's, which is never refused. It pays nothing: each reader pays for what it takes.
 pub(crate) fn for_caller<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    BEHALF.scope(BEHALF.try_with(|it| *it).unwrap_or_default(), work)
+    ERRAND.scope(Errand { behalf: behalf(), purse: None }, work)
 }
 
 /// Takes bytes out of the purse of whoever is read for.
@@ -71,7 +81,8 @@ pub(crate) fn for_caller<F: Future>(work: F) -> impl Future<Output = F::Output> 
 /// There are not as many left in it: [`Error::Busy`]. What was read is to be dropped.
 pub fn pay(bytes: usize) -> Result<()> {
     // What the plane reads for itself has bounds of its own.
-    if PURSE.try_with(|purse| purse.take(bytes)).unwrap_or(true) { Ok(()) } else { Err(Error::Busy) }
+    let takes = |errand: &Errand| errand.purse.as_ref().is_none_or(|purse| purse.take(bytes));
+    if ERRAND.try_with(takes).unwrap_or(true) { Ok(()) } else { Err(Error::Busy) }
 }
 
 /// The bound on visits to the engine, and who waits for one.
@@ -136,7 +147,7 @@ impl Turns {
 
     /// Waits for a turn to read so many keys. Refused at once where too many wait.
     pub(crate) async fn turn(self: &Arc<Self>, keys: usize) -> Result<Turn> {
-        let behalf = BEHALF.try_with(|it| *it).unwrap_or_default();
+        let behalf = behalf();
         let charged = KEYS_OF_A_VISIT + keys as u64;
         let turn = |charged| Turn {
             turns: Arc::clone(self),
@@ -160,7 +171,7 @@ impl Turns {
     ///
     /// It would: [`Error::Busy`].
     pub(crate) fn may_come(&self) -> Result<()> {
-        let behalf = BEHALF.try_with(|it| *it).unwrap_or_default();
+        let behalf = behalf();
         let state = self.state.lock();
         if state.waiting > 0 && state.refuses(behalf, self.waiting_max) { Err(Error::Busy) } else { Ok(()) }
     }
@@ -379,7 +390,7 @@ mod tests {
     async fn a_task_that_others_wait_for_takes_the_turns_of_whoever_began_it() {
         let behalf = Behalf { caller: 3, bulk: true, can_wait: true };
         let seen = on_behalf(behalf, Arc::new(Empty), async {
-            let seen = async { (BEHALF.try_with(|it| *it).unwrap_or_default(), pay(1).is_ok()) };
+            let seen = async { (super::behalf(), pay(1).is_ok()) };
             tokio::spawn(for_caller(seen)).await.unwrap()
         });
         assert_eq!(seen.await, (behalf, true));

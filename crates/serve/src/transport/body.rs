@@ -10,13 +10,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use crate::{budget::Held, call::Answered, metrics::Calls};
 
@@ -103,8 +104,8 @@ impl AnswerBody {
         Self { prefix: None, rest: Rest::None, trailers: None }
     }
 
-    /// A message and the trailers behind it. What is not read of a large one until `read_by` is dropped.
-    pub(crate) fn message(answered: Answered, trailers: HeaderMap, read_by: Instant, calls: &Arc<Calls>) -> Self {
+    /// A message and the trailers behind it. What is not read of a large one within `read_within` is dropped.
+    pub(crate) fn message(answered: Answered, trailers: HeaderMap, read_within: Duration, calls: &Arc<Calls>) -> Self {
         let Answered { mut parts, bytes, held } = answered;
         let mut prefix = [0; PREFIX_BYTES];
         // A message that does not fit its prefix would need a budget of four gigabytes.
@@ -115,7 +116,7 @@ impl AnswerBody {
                 let large = Large { parts: parts.into_iter().chain(last).collect(), held };
                 let large = Arc::new(Mutex::new(Some(large)));
                 let (gone, is_gone) = oneshot::channel();
-                tokio::spawn(drop_if_not_read(Arc::downgrade(&large), is_gone, read_by, Arc::clone(calls)));
+                tokio::spawn(drop_if_not_read(Arc::downgrade(&large), is_gone, read_within, Arc::clone(calls)));
                 Rest::Large(large, gone)
             }
         };
@@ -157,10 +158,10 @@ impl AnswerBody {
 async fn drop_if_not_read(
     large: Weak<Mutex<Option<Large>>>,
     gone: oneshot::Receiver<()>,
-    read_by: Instant,
+    read_within: Duration,
     calls: Arc<Calls>,
 ) {
-    if tokio::time::timeout_at(read_by, gone).await.is_err()
+    if tokio::time::timeout(read_within, gone).await.is_err()
         && let Some(large) = large.upgrade()
         && large.lock().take().is_some()
     {
@@ -203,8 +204,6 @@ impl Body for AnswerBody {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http_body_util::BodyExt as _;
     use smallvec::smallvec;
 
@@ -246,8 +245,7 @@ mod tests {
     async fn a_message_comes_behind_its_prefix_and_in_pieces_if_it_is_large() {
         let budget = Budget::new(100 << 20);
         let calls = calls();
-        let later = || Instant::now() + Duration::from_secs(60);
-        let body = |parts| AnswerBody::message(answered(&budget, parts), HeaderMap::new(), later(), &calls);
+        let body = |parts| AnswerBody::message(answered(&budget, parts), HeaderMap::new(), Duration::from_secs(60), &calls);
 
         assert_eq!(read(body(smallvec![Bytes::new()])).await.0, [0; 5]);
         assert_eq!(read(body(smallvec![])).await.0, [0; 5]);
@@ -275,7 +273,7 @@ mod tests {
         let mut body = AnswerBody::message(
             answered(&budget, parts),
             HeaderMap::new(),
-            Instant::now() + Duration::from_secs(20),
+            Duration::from_secs(20),
             &calls(),
         );
         assert!(body.frame().await.unwrap().is_ok());

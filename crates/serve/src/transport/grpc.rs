@@ -12,7 +12,6 @@ use http::{
 };
 use http_body::Body;
 use hyper::{body::Incoming, service::Service, service::service_fn};
-use tokio::time::Instant;
 
 use super::body::{AnswerBody, PREFIX_BYTES};
 use crate::{
@@ -127,8 +126,8 @@ fn refuse(code: StatusCode) -> Response<AnswerBody> {
 fn success(shared: &Shared, answered: Answered, content_type: HeaderValue, announce: bool) -> Response<AnswerBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
-    let read_by = Instant::now() + Duration::from_millis(shared.config.answer_drain_ms_max);
-    let mut response = Response::new(AnswerBody::message(answered, trailers, read_by, &shared.metrics.calls));
+    let read_within = Duration::from_millis(shared.config.answer_drain_ms_max);
+    let mut response = Response::new(AnswerBody::message(answered, trailers, read_within, &shared.metrics.calls));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     if announce {

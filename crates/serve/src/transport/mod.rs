@@ -10,7 +10,7 @@ mod watched;
 use std::{
     convert::Infallible,
     error::Error,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io::ErrorKind,
     sync::{
         Arc,
@@ -29,8 +29,9 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::{inline::Inline, watched::Watched};
 use crate::Config;
@@ -111,13 +112,15 @@ impl Port {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let room = Arc::new(Semaphore::new(self.connections_max));
-        let tracker = TaskTracker::new();
+        // Each has room, so there are no more of them than `connections_max`.
+        let mut open_ones = JoinSet::new();
         let first_byte = Duration::from_millis(config.first_byte_ms_max);
         let write_stall = Duration::from_millis(config.write_stall_ms_max);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.drain.cancelled() => break,
+                Some(_) = open_ones.join_next() => continue,
                 accepted = accept(&self.listener, &room) => accepted,
             };
             let (stream, permit) = match accepted {
@@ -142,15 +145,17 @@ impl Port {
             let io = TokioIo::new(Watched::new(stream, first_byte, write_stall));
             let inline = Inline::default();
             let (builder, service) = (builder(config, inline.clone()), service.clone());
-            let (drain, cut) = (self.drain.clone(), self.cut.clone());
-            tracker.spawn(async move {
-                serve_one(&builder, &inline, io, service, &drain, &cut).await;
+            let drain = self.drain.child_token();
+            open_ones.spawn(async move {
+                serve_one(&builder, &inline, io, service, &drain).await;
                 drop((open, permit));
             });
         }
         drop(self.listener);
-        tracker.close();
-        tracker.wait().await;
+        let gone = async { while open_ones.join_next().await.is_some() {} };
+        // What is still open at the cut goes with the set.
+        let _ = self.cut.run_until_cancelled(gone).await;
+        open_ones.shutdown().await;
     }
 }
 
@@ -170,7 +175,6 @@ async fn serve_one<S, B>(
     io: TokioIo<Watched<TcpStream>>,
     service: S,
     drain: &CancellationToken,
-    cut: &CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -180,18 +184,20 @@ async fn serve_one<S, B>(
 {
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = poll_fn(|cx| inline.turn(connection.as_mut(), cx)) => ended,
-        () = cut.cancelled() => return,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = poll_fn(|cx| inline.turn(connection.as_mut(), cx)) => ended,
-                () = cut.cancelled() => return,
+    let mut drained = std::pin::pin!(drain.cancelled());
+    let (mut is_told, mut is_leaving) = (false, false);
+    let ended = poll_fn(|cx| {
+        // Asked once, it wakes this task when the time has come. To ask at each of its turns would cost every call.
+        if !is_leaving && (!is_told || drain.is_cancelled()) {
+            is_told = true;
+            is_leaving = drained.as_mut().poll(cx).is_ready();
+            if is_leaving {
+                connection.as_mut().graceful_shutdown();
             }
         }
-    };
-    if let Err(e) = ended {
+        inline.turn(connection.as_mut(), cx)
+    });
+    if let Err(e) = ended.await {
         tracing::debug!(error = %e, "a connection ended early");
     }
 }
