@@ -18,8 +18,10 @@ use crate::{
     wire::Metrics,
 };
 
-/// How long a visit to the store takes. Ten times what the plane can do then is what a small machine can still ask.
-const VISIT_US: u64 = 40_000;
+/// How long a visit to the store takes. Ten times what the plane can do then is what a small machine can still ask, and
+/// as much as keeps its threads at work: a refusal for which one has to be woken costs twice as much as one that comes
+/// with others.
+const VISIT_US: u64 = 20_000;
 /// Calls at a time with which the most is measured.
 const SATURATING: usize = 64;
 /// Large calls at a time with which the most is measured.
@@ -28,10 +30,10 @@ const SATURATING_BULK: usize = 4;
 const CALLERS: [&str; 9] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
 /// After which time as many large calls are under way as there will be.
 const LARGE_SETTLED: Duration = Duration::from_secs(6);
-/// What a refusal costs is taken from so many pairs of a time without refusals and one with ten times what the plane can
-/// do, one after the other: what an answer costs changes by more than a refusal does while the caches fill and other
+/// What a refusal costs is the median of so many pairs of a time without refusals and one with ten times what the plane
+/// can do, one after the other: what an answer costs changes by more than a refusal does while the caches fill and other
 /// work on the machine comes and goes.
-const PAIRS: u32 = 5;
+const PAIRS: usize = 7;
 /// Keys of a large call beside them.
 const BULK_KEYS: usize = 2_000;
 
@@ -223,8 +225,9 @@ fn refused_of(felt: &Felt) -> u64 {
     felt.codes.get(&(gp_serve::Code::ResourceExhausted as u32)).copied().unwrap_or(0)
 }
 
-/// Seconds of processor time for each refusal: what the plane takes at ten times what it can do, beyond what as many
-/// answers take while nothing is refused. That answers cost more which wait for their turn is charged to refusals.
+/// Seconds of processor time for each refusal, the median of all pairs: what the plane takes at ten times what it can do,
+/// beyond what as many answers take while nothing is refused. That answers cost more which wait for their turn is charged
+/// to refusals.
 async fn cost_of_refusal(hosts: &Hosts, most: &Offer, cpu: impl Fn() -> f64) -> f64 {
     let measured = async |factor: f64| {
         let load = Load::begin(hosts, Offer { per_second: most.per_second * factor, ..most.clone() });
@@ -236,16 +239,15 @@ async fn cost_of_refusal(hosts: &Hosts, most: &Offer, cpu: impl Fn() -> f64) -> 
         drop(load.end().await);
         (felt, spent)
     };
-    let (mut calm, mut crowded) = ((Felt::default(), 0.0), (Felt::default(), 0.0));
+    let mut costs = Vec::with_capacity(PAIRS);
     for _ in 0..PAIRS {
-        for (all, factor) in [(&mut calm, 0.9), (&mut crowded, 10.0)] {
-            let (felt, spent) = measured(factor).await;
-            all.0.add(&felt);
-            all.1 += spent;
-        }
+        let (calm, spent_calm) = measured(0.9).await;
+        let (crowded, spent) = measured(10.0).await;
+        let of_answers = spent_calm / calm.answered().max(1) as f64 * crowded.answered() as f64;
+        costs.push((spent - of_answers) / refused_of(&crowded).max(1) as f64);
     }
-    let of_answers = calm.1 / calm.0.answered().max(1) as f64 * crowded.0.answered() as f64;
-    (crowded.1 - of_answers).max(0.0) / refused_of(&crowded.0).max(1) as f64
+    costs.sort_by(f64::total_cmp);
+    costs[PAIRS / 2]
 }
 
 /// A start with nothing in memory, at once with the load of W0.

@@ -214,7 +214,8 @@ async fn in_slices(
     (asked_at, deadline): (Instant, Instant),
     flight: &mut Flight<'_>,
 ) -> Result<Answered, Status> {
-    let (slice_keys, caller) = (shared.config.slice_keys, flight.caller);
+    // What a key costs differs between calls; what a slice costs does not.
+    let (slice_keys, caller) = (price.keys_worth(shared.config.slice_keys, rpc.class), flight.caller);
     // Some of it waits for its turn most of the time; what counts is that it has begun.
     flight.stage = Stage::Run;
     let turn = |asked: &dyn Asked, wait_until: Instant| {

@@ -24,7 +24,7 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Keys of one request.
     pub keys_max: u32,
-    /// Keys served at a time of a list that can be cut. Longer lists are served in slices.
+    /// Records looked up at a time for a list that can be cut. Longer lists are served in slices that cost as much.
     pub slice_keys: u32,
     /// Bytes of requests and answers in memory, all calls together; one call may have a tenth of it. None: a quarter of
     /// the memory that the process may use, at most a gibibyte.

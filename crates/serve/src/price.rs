@@ -24,6 +24,8 @@ pub struct Price {
     pub skip_cache: u32,
     /// Rows that the answer may hold beside its keys.
     pub rows: u32,
+    /// How much more each key costs than a record does, in records.
+    pub more: u32,
 }
 
 impl Price {
@@ -44,17 +46,34 @@ impl Price {
         self
     }
 
-    /// The cost that admission weighs: one unit is one key that the memory answers.
-    pub fn units(&self, class: Class) -> u32 {
-        let per_key = match class {
+    /// Says how much more each key costs than a record does, in records.
+    #[must_use]
+    pub fn and_more(mut self, more: u32) -> Self {
+        self.more = more;
+        self
+    }
+
+    /// What one of its keys costs.
+    fn units_per_key(&self, class: Class) -> u32 {
+        let of_one = match class {
             Class::Control => 0,
             Class::Point | Class::Count => 1,
             Class::Pairs => 2,
             Class::Scan | Class::Write => 4,
             Class::Compose | Class::Search => 16,
         };
+        of_one * (1 + self.more)
+    }
+
+    /// Of so many keys that cost one unit each, as many as cost the same here: one at least.
+    pub fn keys_worth(&self, keys: u32, class: Class) -> u32 {
+        (keys / self.units_per_key(class).max(1)).max(1)
+    }
+
+    /// The cost that admission weighs: one unit is one key that the memory answers.
+    pub fn units(&self, class: Class) -> u32 {
         self.keys
-            .saturating_mul(per_key)
+            .saturating_mul(self.units_per_key(class))
             .saturating_add(self.rows / ROWS_PER_UNIT)
             .saturating_add(self.skip_cache.saturating_mul(SKIP_CACHE_UNITS))
     }
@@ -62,7 +81,7 @@ impl Price {
 
 /// One key: a call about one thing.
 pub fn one() -> Price {
-    Price { keys: 1, unique: 1, skip_cache: 0, rows: 0 }
+    Price { keys: 1, unique: 1, ..Price::default() }
 }
 
 /// One page of at most `limit` rows.
@@ -77,7 +96,7 @@ pub(crate) fn rows(rows: u32) -> Price {
 
 /// One key for each element of a list.
 pub fn each<K: Keyed>(list: &[K]) -> Price {
-    Price { keys: u32::try_from(list.len()).unwrap_or(u32::MAX), unique: count_unique(list), skip_cache: 0, rows: 0 }
+    Price { keys: u32::try_from(list.len()).unwrap_or(u32::MAX), unique: count_unique(list), ..Price::default() }
 }
 
 /// Something that a call looks up by.
@@ -207,6 +226,16 @@ mod tests {
         assert_eq!(page(50).units(Class::Scan), 4 + 6);
         assert_eq!(each(&vec![String::new(); 20_000]).skipping(1).units(Class::Point), 20_004);
         assert_eq!(each(&vec![String::new(); 5]).units(Class::Control), 0);
+    }
+
+    #[test]
+    fn a_slice_of_keys_that_cost_more_has_fewer_of_them() {
+        let list = vec![String::new(); 1_000];
+        assert_eq!(each(&list).keys_worth(256, Class::Point), 256);
+        assert_eq!(each(&list).keys_worth(256, Class::Pairs), 128);
+        let actors = each(&list).and_more(3);
+        assert_eq!((actors.units(Class::Point), actors.keys_worth(256, Class::Point)), (4_000, 64));
+        assert_eq!(actors.keys_worth(2, Class::Pairs), 1);
     }
 
     #[test]

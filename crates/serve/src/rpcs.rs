@@ -18,6 +18,11 @@ use crate::{
 /// this in it, copying them costs more than cutting gains.
 const SIDE_LIST_MAX: usize = 1_000;
 
+/// An account is answered from eleven small rows, which together cost as much as four records.
+const MORE_OF_ACTOR: u32 = 3;
+/// A relationship is answered from five small rows and some lists.
+const MORE_OF_RELATIONSHIP: u32 = 1;
+
 /// The messages of a call, as the contract has them.
 pub trait Method {
     /// The request message.
@@ -127,7 +132,7 @@ rpcs! {
     GetVerificationsReceived => Scan, keys: |it| page(it.limit), run: verifications::get_verifications_received;
 
     // Relationships, blocks.
-    GetRelationships => Pairs, keys: |it| each(&it.target_dids), slices: target_dids, run: relationships::get_relationships;
+    GetRelationships => Pairs, keys: |it| each(&it.target_dids).and_more(MORE_OF_RELATIONSHIP), slices: target_dids, run: relationships::get_relationships;
     GetBlockExistence => Pairs, keys: |it| each(&it.pairs), slices: pairs, run: blocks::get_block_existence;
     GetBidirectionalBlock => Pairs, keys: |_| one(), run: blocks::get_bidirectional_block;
     GetBlocks => Scan, keys: |it| page(it.limit), run: blocks::get_blocks;
@@ -176,7 +181,7 @@ rpcs! {
     GetQuotesBySubjectSorted => Scan, keys: |it| page(it.limit), run: quotes::get_quotes_by_subject_sorted;
 
     // Actors, profiles, counts.
-    GetActors => Point, keys: |it| each(&it.dids).skipping(it.skip_cache_for_dids.len()),
+    GetActors => Point, keys: |it| each(&it.dids).skipping(it.skip_cache_for_dids.len()).and_more(MORE_OF_ACTOR),
         slices: dids unless |it| it.skip_cache_for_dids.len() + it.return_age_assurance_for_dids.len() > SIDE_LIST_MAX, run: actors::get_actors;
     GetDidsByHandles => Point, keys: |it| each(&it.handles), slices: handles, run: actors::get_dids_by_handles;
     GetCountsForUsers => Count, keys: |it| each(&it.dids), slices: dids, run: interactions::get_counts_for_users;

@@ -250,7 +250,7 @@ async fn readyz(State(admin): App) -> Result<&'static str, Refusal> {
 }
 
 async fn metrics(State(admin): App) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], admin.shared.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], admin.shared.metrics.render_aside().await).into_response()
 }
 
 async fn status(State(admin): App) -> Answer {

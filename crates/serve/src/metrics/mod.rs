@@ -95,4 +95,11 @@ impl Metrics {
         }
         page
     }
+
+    /// [`Metrics::render`] beside the threads that answer calls: it takes some milliseconds, for which they would wait.
+    pub(crate) async fn render_aside(self: &Arc<Self>) -> String {
+        let this = Arc::clone(self);
+        // A panic in it has been shown already; a page without an end says that something is missing.
+        tokio::task::spawn_blocking(move || this.render()).await.unwrap_or_default()
+    }
 }
