@@ -161,6 +161,7 @@ pub(super) async fn f02(ctx: &Ctx) -> Result<Row> {
     let hosts = Hosts::new(&[plane.listen], CONNECTIONS);
     let (_, w0) = ctx.rig.measure(&hosts, MEASURE).await;
     let small = Load::begin(&hosts, ctx.rig.w0(w0));
+    let aside = Aside::start()?;
     let time = Duration::from_millis(if ctx.scale.short { 50 } else { 1_000 });
     let before = plane.vitals();
     let (mut held, mut methods, mut answered, mut again) = (0, 0, 0, 0);
@@ -175,7 +176,7 @@ pub(super) async fn f02(ctx: &Ctx) -> Result<Row> {
         for turn in 0..3 {
             again += u32::from(turn > 0);
             let quiet = small.during(time).await;
-            let bulk = Load::begin(&Hosts::new(&[plane.listen], 4), offer.clone());
+            let bulk = aside.begin(&Hosts::new(&[plane.listen], 4), offer.clone());
             let now = small.during(time).await;
             let large = bulk.end().await;
             answered += large.answered();
