@@ -9,7 +9,7 @@
 //! room at most. Whose turn it is waits for room and nobody overtakes it, so that a heavy piece of work is not starved by
 //! light ones.
 //!
-//! The queue is bounded by time (the caller of `admit` says until when it waits) and by number. A call that stops
+//! The queue is bounded by time (whoever enters says until when it waits) and by number. A call that stops
 //! waiting leaves at once. One whose turn will not come in time, by the pace at which turns come, is told so when it
 //! comes: to let it wait would cost its caller that time, and us a timer and a second look at it.
 
@@ -147,37 +147,24 @@ impl Admission {
         self.inner.units_of_one_max
     }
 
-    /// Waits for room until `wait_until`.
-    pub(crate) async fn admit(
+    /// Begins at once if there is room and nobody waits, or takes a place in the queue, to [wait](Place::wait) there until
+    /// `wait_until`.
+    pub(crate) fn enter(
         &self,
         caller: CallerId,
         lane: Lane,
         units: u32,
         wait_until: Instant,
-    ) -> Result<Permit, Refused> {
-        let units = units.clamp(1, self.inner.units_of_one_max);
-        let mut place = match self.enter(caller.index(), lane, units, wait_until)? {
-            Entered::Admitted(permit) => return Ok(permit),
-            Entered::Waits(place) => place,
-        };
-        match timeout_at(wait_until, &mut place.told).await {
-            Ok(Ok(())) => Ok(place.into_permit()),
-            // The sender lives in the queue until it is used, so only the time can have run out.
-            Ok(Err(_)) | Err(_) => Err(Refused::Waited),
-        }
-    }
-
-    /// Leave to work, if there is room and nobody waits for it.
-    pub(crate) fn at_once(&self, caller: CallerId, lane: Lane, units: u32) -> Option<Permit> {
-        let (caller, units) = (caller.index(), units.clamp(1, self.inner.units_of_one_max));
-        let is_free = self.inner.state.lock().take_if_free(caller, lane, units, self.inner.units_max);
-        is_free.then(|| Permit { admission: self.clone(), caller, lane, units })
-    }
-
-    fn enter(&self, caller: usize, lane: Lane, units: u32, wait_until: Instant) -> Result<Entered, Refused> {
+    ) -> Result<Entered, Refused> {
         let inner = &*self.inner;
+        let (caller, units) = (caller.index(), units.clamp(1, inner.units_of_one_max));
         let mut state = inner.state.lock();
-        if state.take_if_free(caller, lane, units, inner.units_max) {
+        if state.waiting == 0
+            && state.in_flight + units <= inner.units_max
+            && !(lane == Lane::Bulk && state.bulk_is_full(units, inner.units_max))
+            && !state.shares[caller].is_full(units, inner.units_max)
+        {
+            state.take(caller, lane, units);
             return Ok(Entered::Admitted(Permit { admission: self.clone(), caller, lane, units }));
         }
         if state.waiting >= inner.waiting_max {
@@ -203,24 +190,15 @@ impl Admission {
     }
 }
 
-enum Entered {
+/// What comes of asking for room.
+pub(crate) enum Entered {
+    /// There was some.
     Admitted(Permit),
+    /// There will be some, perhaps.
     Waits(Place),
 }
 
 impl State {
-    /// Takes units if there is room for them and nobody waits.
-    fn take_if_free(&mut self, caller: usize, lane: Lane, units: u32, units_max: u32) -> bool {
-        let is_free = self.waiting == 0
-            && self.in_flight + units <= units_max
-            && !(lane == Lane::Bulk && self.bulk_is_full(units, units_max))
-            && !self.shares[caller].is_full(units, units_max);
-        if is_free {
-            self.take(caller, lane, units);
-        }
-        is_free
-    }
-
     fn take(&mut self, caller: usize, lane: Lane, units: u32) {
         self.in_flight += units;
         if lane == Lane::Bulk {
@@ -328,7 +306,7 @@ impl Share {
 }
 
 /// A place in the queue; leaves it when dropped.
-struct Place {
+pub(crate) struct Place {
     admission: Admission,
     caller: usize,
     lane: Lane,
@@ -339,6 +317,15 @@ struct Place {
 }
 
 impl Place {
+    /// Waits for its turn.
+    pub(crate) async fn wait(mut self, until: Instant) -> Result<Permit, Refused> {
+        match timeout_at(until, &mut self.told).await {
+            Ok(Ok(())) => Ok(self.into_permit()),
+            // The sender lives in the queue until it is used, so only the time can have run out.
+            Ok(Err(_)) | Err(_) => Err(Refused::Waited),
+        }
+    }
+
     fn into_permit(mut self) -> Permit {
         self.left = true;
         Permit { admission: self.admission.clone(), caller: self.caller, lane: self.lane, units: self.units }
@@ -392,6 +379,15 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    impl Admission {
+        async fn admit(&self, of: CallerId, lane: Lane, units: u32, until: Instant) -> Result<Permit, Refused> {
+            match self.enter(of, lane, units, until)? {
+                Entered::Admitted(permit) => Ok(permit),
+                Entered::Waits(place) => place.wait(until).await,
+            }
+        }
+    }
 
     fn caller(index: usize) -> CallerId {
         CallerId::at(index)

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     CallerId, Class, Code, Price, Shed, Status,
-    admission::{Lane, Permit},
+    admission::{Entered, Lane, Permit},
     budget::Held,
     metrics::{Ended, Stage},
     rpc::{Asked, Rpc},
@@ -336,12 +336,14 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Leave to work, and since when.
     async fn admit(self, shared: &Shared) -> Result<(Permit, Instant), Status> {
-        let admission = &shared.admission;
-        if let Some(permit) = admission.at_once(self.caller, self.lane, self.units) {
-            shared.metrics.calls.waited(self.rpc.class, Duration::ZERO);
-            return Ok((permit, self.asked_at));
-        }
-        let admitted = admission.admit(self.caller, self.lane, self.units, self.wait_until).await;
+        let admitted = match shared.admission.enter(self.caller, self.lane, self.units, self.wait_until) {
+            Ok(Entered::Admitted(permit)) => {
+                shared.metrics.calls.waited(self.rpc.class, Duration::ZERO);
+                return Ok((permit, self.asked_at));
+            }
+            Ok(Entered::Waits(place)) => place.wait(self.wait_until).await,
+            Err(refused) => Err(refused),
+        };
         let now = Instant::now();
         shared.metrics.calls.waited(self.rpc.class, now - self.asked_at);
         match admitted {

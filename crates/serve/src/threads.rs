@@ -8,8 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 /// often is not better: a long list that has yielded goes on after each look, in front of what the look has found.
 const PIECES_BETWEEN_LOOKS: u32 = 31;
 
-/// Threads that read are kept for so long without work. There are no more of them than visits to the store at a time, and
-/// a moment of load is the worst one to make new threads in.
+/// Threads that may block are kept for so long without work: a moment of load is the worst one to make new threads in. As
+/// many are made as ever had work at once, and each kind of it has its bound: visits to the store, one page of figures.
 const READERS_KEPT: Duration = Duration::from_secs(3_600);
 
 /// A runtime with a thread for each processor.

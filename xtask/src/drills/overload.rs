@@ -1,6 +1,6 @@
 //! Too much work: F19 and F37 to F42.
 //!
-//! The plane of most of these runs over a store that takes 20 ms for each visit, eight visits at a time, so that what it
+//! The plane of most of these runs over a store that takes 40 ms for each visit, eight visits at a time, so that what it
 //! can do is a matter of its own rules and not of a processor which the callers use as well.
 
 use std::{

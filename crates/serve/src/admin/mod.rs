@@ -249,8 +249,11 @@ async fn readyz(State(admin): App) -> Result<&'static str, Refusal> {
     }
 }
 
-async fn metrics(State(admin): App) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], admin.shared.metrics.render_aside().await).into_response()
+async fn metrics(State(admin): App) -> Result<Response, Refusal> {
+    let broken =
+        || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a part cannot show its figures: the log says which");
+    let page = admin.shared.metrics.render_aside().await.ok_or_else(broken)?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response())
 }
 
 async fn status(State(admin): App) -> Answer {

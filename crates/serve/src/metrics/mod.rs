@@ -66,12 +66,14 @@ pub struct Metrics {
     pub(crate) calls: Arc<Calls>,
     logs: Arc<LogCounts>,
     registry: Mutex<Registry>,
+    /// Whose page is being put together.
+    rendering: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Metrics {
     pub(crate) fn new(rpcs: &Rpcs, callers: &[String], now_us: fn() -> i64, logs: Arc<LogCounts>) -> Self {
         let calls = Arc::new(Calls::new(rpcs, callers, now_us));
-        let metrics = Self { calls: Arc::clone(&calls), logs, registry: Mutex::new(Registry::default()) };
+        let metrics = Self { calls: Arc::clone(&calls), logs, registry: Mutex::default(), rendering: Arc::default() };
         metrics.add(calls);
         metrics
     }
@@ -96,10 +98,17 @@ impl Metrics {
         page
     }
 
-    /// [`Metrics::render`] beside the threads that answer calls: it takes some milliseconds, for which they would wait.
-    pub(crate) async fn render_aside(self: &Arc<Self>) -> String {
+    /// [`Metrics::render`] beside the threads that answer calls: it takes some milliseconds, for which they would wait. One
+    /// at a time, however many ask. `None` if it ended in a panic, which has been shown.
+    pub(crate) async fn render_aside(self: &Arc<Self>) -> Option<String> {
+        let turn = Arc::clone(&self.rendering).lock_owned().await;
         let this = Arc::clone(self);
-        // A panic in it has been shown already; a page without an end says that something is missing.
-        tokio::task::spawn_blocking(move || this.render()).await.unwrap_or_default()
+        // The turn goes along: it lasts as long as the work, also when whoever asked has gone.
+        let render = move || {
+            let page = this.render();
+            drop(turn);
+            page
+        };
+        tokio::task::spawn_blocking(render).await.ok()
     }
 }

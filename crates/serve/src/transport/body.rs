@@ -245,7 +245,8 @@ mod tests {
     async fn a_message_comes_behind_its_prefix_and_in_pieces_if_it_is_large() {
         let budget = Budget::new(100 << 20);
         let calls = calls();
-        let body = |parts| AnswerBody::message(answered(&budget, parts), HeaderMap::new(), Duration::from_secs(60), &calls);
+        let body =
+            |parts| AnswerBody::message(answered(&budget, parts), HeaderMap::new(), Duration::from_secs(60), &calls);
 
         assert_eq!(read(body(smallvec![Bytes::new()])).await.0, [0; 5]);
         assert_eq!(read(body(smallvec![])).await.0, [0; 5]);
@@ -270,12 +271,8 @@ mod tests {
     async fn what_is_not_read_in_time_leaves_the_memory() {
         let budget = Budget::new(100 << 20);
         let parts = smallvec![Bytes::from(vec![1; 1 << 20])];
-        let mut body = AnswerBody::message(
-            answered(&budget, parts),
-            HeaderMap::new(),
-            Duration::from_secs(20),
-            &calls(),
-        );
+        let mut body =
+            AnswerBody::message(answered(&budget, parts), HeaderMap::new(), Duration::from_secs(20), &calls());
         assert!(body.frame().await.unwrap().is_ok());
         tokio::time::sleep(Duration::from_secs(19)).await;
         assert!(body.frame().await.unwrap().is_ok());
